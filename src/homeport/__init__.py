@@ -1,0 +1,1 @@
+"""Homeport: a container registry that a person can own."""

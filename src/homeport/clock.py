@@ -1,0 +1,105 @@
+"""Time, randomness and threads: the only door to them.
+
+Holds: no other module asks the system for the time, for randomness, for a thread or for a sleep (rule 5), so a test can
+hand in a clock of its own and one seed replays everything. `testing/simulation.py` has that clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Threads(ABC):
+    """A fixed number of threads for blocking work: disk, hashing, database commits."""
+
+    @abstractmethod
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `function` returns or raises. Cancelling the caller does not stop a function that has begun."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Wait for what has begun, refuse what comes after."""
+
+
+class Clock(ABC):
+    """Where time, randomness and threads come from."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """Wall time, seconds since 1970 UTC. May jump."""
+
+    @abstractmethod
+    def monotonic(self) -> float:
+        """Seconds since some start. Never goes back."""
+
+    @abstractmethod
+    def random(self) -> float:
+        """A number in [0, 1), for jitter; never for a secret."""
+
+    @abstractmethod
+    def random_bytes(self, count: int) -> bytes:
+        """`count` bytes that nobody can guess."""
+
+    @abstractmethod
+    async def sleep(self, seconds: float) -> None: ...
+
+    @abstractmethod
+    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
+        """Cancels its body after `seconds` and raises `TimeoutError`."""
+
+    @abstractmethod
+    def threads(self, name: str, count: int) -> Threads: ...
+
+    def new_id(self) -> str:
+        """128 random bits as 32 hexadecimal digits: an id that cannot be guessed."""
+        return self.random_bytes(16).hex()
+
+
+class SystemClock(Clock):
+    """The machine's own time, randomness and threads."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def random(self) -> float:
+        return random.random()
+
+    def random_bytes(self, count: int) -> bytes:
+        return secrets.token_bytes(count)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
+        return asyncio.timeout(seconds)
+
+    def threads(self, name: str, count: int) -> Threads:
+        return _SystemThreads(name, count)
+
+
+class _SystemThreads(Threads):
+    def __init__(self, name: str, count: int) -> None:
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix=name)
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        if kwargs:
+            return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
+        return await loop.run_in_executor(self._executor, function, *args)
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True)
