@@ -1,0 +1,137 @@
+-- compatibility: 1
+-- What the registry knows about images. docs/format.md draws it. Each table has one owner: only that module's SQL may
+-- name it. Times are seconds since 1970 UTC. Digests are text, "algorithm:encoded".
+
+-- owner: registry/repositories.py
+-- A row exists as long as something is linked in the repository. Ids are never used twice, so that what was kept about
+-- a deleted repository can't attach itself to a new one of the same name.
+CREATE TABLE repositories (
+    id $IDENTITY,
+    name TEXT NOT NULL UNIQUE,
+    created_at REAL NOT NULL
+);
+
+-- owner: registry/blobs.py
+-- arriving: somebody writes the bytes; nobody may be told that they are here
+-- live: the bytes are durable at `location`
+-- condemned: about to go; to every reader the blob is absent
+CREATE TABLE blobs (
+    digest TEXT NOT NULL PRIMARY KEY,
+    state TEXT NOT NULL CHECK (state IN ('arriving', 'live', 'condemned')),
+    size INTEGER,
+    location TEXT,
+    changed_at REAL NOT NULL,
+    CHECK (state <> 'live' OR (size IS NOT NULL AND location IS NOT NULL))
+);
+
+-- owner: registry/blobs.py
+-- A write hold: "these bytes are being written by me". Once lapsed it is never renewed.
+CREATE TABLE holds (
+    digest TEXT NOT NULL,
+    upload TEXT NOT NULL,
+    expires_at REAL NOT NULL,
+    PRIMARY KEY (digest, upload)
+);
+
+-- owner: registry/blobs.py
+-- The unit that is checked, kept and swept. keep_until: until then a client may rely on having been told that the
+-- digest is here. released_at: when the last reference to it was lost (grace counts from there).
+CREATE TABLE links (
+    repository_id BIGINT NOT NULL REFERENCES repositories (id),
+    digest TEXT NOT NULL REFERENCES blobs (digest),
+    linked_at REAL NOT NULL,
+    keep_until REAL NOT NULL,
+    released_at REAL NOT NULL,
+    PRIMARY KEY (repository_id, digest)
+);
+CREATE INDEX links_by_digest ON links (digest);
+
+-- owner: registry/uploads.py
+-- Upload sessions. Where one stands is what the blob store says of it, never a column.
+CREATE TABLE uploads (
+    id TEXT NOT NULL PRIMARY KEY,
+    repository TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    started_at REAL NOT NULL,
+    moved_at REAL NOT NULL
+);
+CREATE INDEX uploads_by_repository ON uploads (repository, started_at);
+
+-- owner: registry/manifests.py
+CREATE TABLE manifests (
+    id $IDENTITY,
+    repository_id BIGINT NOT NULL REFERENCES repositories (id),
+    digest TEXT NOT NULL,
+    media_type TEXT NOT NULL,
+    artifact_type TEXT,
+    subject TEXT,
+    data $BYTES NOT NULL,
+    pushed_at REAL NOT NULL,
+    UNIQUE (repository_id, digest),
+    FOREIGN KEY (repository_id, digest) REFERENCES links (repository_id, digest)
+);
+CREATE INDEX manifests_by_subject ON manifests (repository_id, subject, digest) WHERE subject IS NOT NULL;
+
+-- owner: registry/manifests.py
+-- What a manifest names: its config, its layers, an index's children. A missing child of a sparse index, and a layer
+-- that is never distributed, stand here without a link.
+CREATE TABLE manifest_references (
+    repository_id BIGINT NOT NULL,
+    manifest TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    role TEXT NOT NULL,
+    PRIMARY KEY (repository_id, manifest, digest, role),
+    FOREIGN KEY (repository_id, manifest) REFERENCES manifests (repository_id, digest) ON DELETE CASCADE
+);
+CREATE INDEX manifest_references_by_digest ON manifest_references (repository_id, digest);
+
+-- owner: registry/tags.py
+CREATE TABLE tags (
+    repository_id BIGINT NOT NULL REFERENCES repositories (id),
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    changed_at REAL NOT NULL,
+    PRIMARY KEY (repository_id, name),
+    FOREIGN KEY (repository_id, digest) REFERENCES manifests (repository_id, digest)
+);
+CREATE INDEX tags_by_digest ON tags (repository_id, digest);
+
+-- owner: registry/tags.py
+-- Every state that a tag ever had, the oldest first; digest NULL: it was deleted. By the repository's name, not its
+-- id: the history outlives the repository.
+CREATE TABLE tag_history (
+    id $IDENTITY,
+    repository TEXT NOT NULL,
+    tag TEXT NOT NULL,
+    digest TEXT,
+    actor TEXT NOT NULL,
+    changed_at REAL NOT NULL
+);
+CREATE INDEX tag_history_by_tag ON tag_history (repository, tag, id);
+
+-- owner: registry/pulls.py
+-- When a tag or digest was last pulled; written once a minute, so it may be a minute late, or miss one before a crash.
+CREATE TABLE pulls (
+    repository TEXT NOT NULL,
+    reference TEXT NOT NULL,
+    pulled_at REAL NOT NULL,
+    pulls BIGINT NOT NULL,
+    PRIMARY KEY (repository, reference)
+);
+
+-- owner: events.py
+-- The outbox, which is the audit log. Append only.
+CREATE TABLE events (
+    id $IDENTITY,
+    happened_at REAL NOT NULL,
+    kind TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    address TEXT NOT NULL,
+    repository TEXT,
+    digest TEXT,
+    tag TEXT,
+    reason TEXT,
+    run TEXT
+);
+CREATE INDEX events_by_time ON events (happened_at);

@@ -1,0 +1,204 @@
+"""Facts in one SQLite file, for everybody who has one machine.
+
+Holds:
+- What `write` returned survives a power cut: write-ahead log with `synchronous=FULL`.
+- One transaction writes at a time. Facts that wait while a commit runs share the next one, each in a savepoint of its
+  own, so the disk is asked to flush once for all of them.
+- Reads run on a connection of their own, on the event loop: a point read takes microseconds, a thread would take ten
+  times that. They see everything that was committed before them, also by another process.
+- `:memory:` is the same code on one connection and no thread, for tests and the simulation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Concatenate, NamedTuple, TypeVar
+
+from homeport.clock import Clock, Threads
+from homeport.db.database import (
+    ConstraintViolated,
+    Database,
+    DatabaseError,
+    DatabaseFull,
+    P,
+    Parameters,
+    Row,
+    T,
+    Transaction,
+)
+from homeport.db.migrate import migrate, steps
+
+#: How many facts may share one commit: bounds how long the first of them waits.
+BATCH_MAX = 256
+#: How long to wait for another process that is writing (the command line beside a running server).
+BUSY_SECONDS = 10.0
+#: What the schema files call by these names.
+WORDS = {"IDENTITY": "INTEGER PRIMARY KEY AUTOINCREMENT", "BYTES": "BLOB"}
+
+MEMORY = ":memory:"
+
+_R = TypeVar("_R")
+
+
+class _Call(NamedTuple):
+    fact: Callable[[Transaction], Any]
+    future: asyncio.Future[Any]
+
+
+class _Outcome(NamedTuple):
+    value: Any = None
+    error: BaseException | None = None
+
+
+class _SqliteTransaction(Transaction):
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._execute = connection.execute
+
+    def run(self, sql: str, parameters: Parameters = ()) -> int:
+        return self._execute(sql, parameters).rowcount
+
+    def one(self, sql: str, parameters: Parameters = ()) -> Row | None:
+        cursor = self._execute(sql, parameters)
+        row: Row | None = cursor.fetchone()
+        cursor.close()  # An unfinished SELECT would keep its snapshot, and with it the log from being folded in.
+        return row
+
+    def all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        return self._execute(sql, parameters).fetchall()
+
+    def lock(self, digests: Iterable[str], *, exclusive: bool = False) -> None:
+        """Nothing to do: whoever writes is alone."""
+
+
+class SqliteDatabase(Database):
+    """The `Database` contract on a SQLite file."""
+
+    def __init__(self, path: Path | str, clock: Clock) -> None:
+        """Open, and bring the schema up to date. Blocks; called once, before anything is served."""
+        self._writer = _connect(path)
+        self._transaction = _SqliteTransaction(self._writer)
+        in_memory = str(path) == MEMORY
+        self._reader = self._writer if in_memory else _connect(path)
+        self._reading = _SqliteTransaction(self._reader)
+        self._threads: Threads | None = None if in_memory else clock.threads("database", 1)
+        self._waiting: list[_Call] = []
+        self._draining: asyncio.Task[None] | None = None
+        migrate(self._transact, steps(WORDS))
+        if not in_memory:
+            self._reader.execute("PRAGMA query_only = ON")
+
+    async def read(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        execute = self._reader.execute
+        try:
+            execute("BEGIN")
+            try:
+                return fact(self._reading, *args, **kwargs)
+            finally:
+                # Nothing to undo: this ends the snapshot. After an I/O error SQLite has ended it by itself.
+                if self._reader.in_transaction:
+                    execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+
+    async def write(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Call(lambda tx: fact(tx, *args, **kwargs), future))
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain())
+        return await future
+
+    async def close(self) -> None:
+        while self._draining is not None:
+            await asyncio.shield(self._draining)
+        if self._threads is not None:
+            self._threads.close()
+        self._reader.close()
+        self._writer.close()
+
+    async def _drain(self) -> None:
+        """Commit what waits, batch after batch, until nothing does."""
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+                try:
+                    if self._threads is None:
+                        outcomes = self._commit(batch)
+                    else:
+                        outcomes = await self._threads.run(self._commit, batch)
+                except BaseException as error:
+                    outcomes = [_Outcome(error=DatabaseError(f"the database is closing: {error!r}"))] * len(batch)
+                for call, outcome in zip(batch, outcomes, strict=True):
+                    if call.future.done():
+                        continue  # Its caller went away; the fact stays.
+                    if outcome.error is not None:
+                        call.future.set_exception(outcome.error)
+                    else:
+                        call.future.set_result(outcome.value)
+        finally:
+            self._draining = None
+
+    def _commit(self, batch: list[_Call]) -> list[_Outcome]:
+        """Run the facts of `batch` in one transaction. In the writer's thread."""
+        try:
+            return self._attempt(batch)
+        except sqlite3.Error as error:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            if len(batch) == 1:
+                return [_Outcome(error=_translated(error))]
+            # One of them may be to blame (the disk is full and it is large): each gets a commit of its own.
+            return [outcome for call in batch for outcome in self._commit([call])]
+
+    def _attempt(self, batch: list[_Call]) -> list[_Outcome]:
+        execute = self._writer.execute
+        execute("BEGIN IMMEDIATE")
+        outcomes = []
+        for call in batch:
+            execute("SAVEPOINT fact")
+            try:
+                outcomes.append(_Outcome(call.fact(self._transaction)))
+            except BaseException as error:
+                if not self._writer.in_transaction:
+                    raise  # SQLite gave up the whole transaction (full, I/O error); `_commit` goes on from there.
+                execute("ROLLBACK TO fact")
+                outcomes.append(_Outcome(error=_translated(error) if isinstance(error, sqlite3.Error) else error))
+            execute("RELEASE fact")
+        execute("COMMIT")
+        return outcomes
+
+    def _transact(self, function: Callable[[Transaction], _R]) -> _R:
+        self._writer.execute("BEGIN IMMEDIATE")
+        try:
+            result = function(self._transaction)
+            self._writer.execute("COMMIT")
+            return result
+        finally:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+
+
+def _connect(path: Path | str) -> sqlite3.Connection:
+    if str(path) != MEMORY and not os.path.exists(path):
+        # Before SQLite does it, so that nobody else can read it for a moment.
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=512
+    )
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA cache_size = -16384")  # KiB
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def _translated(error: sqlite3.Error) -> DatabaseError:
+    if isinstance(error, sqlite3.IntegrityError):
+        return ConstraintViolated(str(error))
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        return DatabaseFull(str(error))
+    return DatabaseError(str(error))
