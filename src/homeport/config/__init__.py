@@ -1,0 +1,49 @@
+"""The settings: one frozen, typed tree, read once, from a YAML file and the environment.
+
+Holds: a setting has one name, one default and one sentence of help, all in `settings.py`; its environment variable, the
+JSON Schema, the commented file of `homeport init` and the reference page are made from that. What nobody knows is
+refused with its line. A secret is a reference, never a value. No other module reads the environment.
+"""
+
+from homeport.config.loading import ConfigError, Problem, changes, load
+from homeport.config.references import SecretReference, SecretUnreadable, process_environment
+from homeport.config.settings import (
+    Access,
+    Client,
+    ClientHost,
+    Limits,
+    Log,
+    Repositories,
+    Right,
+    Rule,
+    Server,
+    Settings,
+    Storage,
+    Tls,
+    User,
+)
+from homeport.config.values import Address
+
+__all__ = [
+    "Access",
+    "Address",
+    "Client",
+    "ClientHost",
+    "ConfigError",
+    "Limits",
+    "Log",
+    "Problem",
+    "Repositories",
+    "Right",
+    "Rule",
+    "SecretReference",
+    "SecretUnreadable",
+    "Server",
+    "Settings",
+    "Storage",
+    "Tls",
+    "User",
+    "changes",
+    "load",
+    "process_environment",
+]

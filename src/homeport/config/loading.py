@@ -1,0 +1,193 @@
+"""From a file and the environment to the tree of settings, or to every problem at once, each with its place.
+
+Holds: the environment wins over the file, the file over the defaults. What is refused is named with what to write
+instead, and never repeated when it might be a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from homeport.config.document import BYTES_MAX, Document, DocumentError, Location
+from homeport.config.references import SecretUnreadable, read_secret_file
+from homeport.config.settings import Settings
+from homeport.config.tree import PREFIX, Setting, settings, siblings, variables
+
+#: What Kubernetes and Docker links put into the environment of everything that runs beside a service named "homeport".
+_SERVICE_LINK = re.compile(
+    r"HOMEPORT_((\w+_)?SERVICE_(HOST|PORT(_\w+)?)|(\w+_)?PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?|NAME|ENV_\w+)"
+)
+
+_PLAIN_WORDS = {
+    "missing": "is missing",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text; put it in quotes",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "tuple_type": "must be a list",
+    "mapping_type": "must be a map, with a 'name: value' on each line",
+    "model_type": "must be a map, with a 'name: value' on each line",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, and where: `homeport.yaml:7` or a variable's name."""
+
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """The settings of the file at `path` (None: of no file) under `environ`. Raises `ConfigError`."""
+    document = _read(path) if path else Document("")
+    if not isinstance(document.value, dict):
+        raise ConfigError([Problem(f"{path}:1", "must be a map of settings, such as 'data: /var/lib/homeport'")])
+    sources = _override(document.value, environ)
+    try:
+        return Settings.model_validate(document.value)
+    except ValidationError as error:
+        details = sorted(error.errors(), key=lambda detail: document.line(_location(detail)) or 0)
+        raise ConfigError([_problem(detail, path, document, sources) for detail in details]) from None
+
+
+def changes(old: Settings, new: Settings) -> list[Setting]:
+    """The settings whose values differ, in the order of the tree; `Setting.live` are those that a server takes over."""
+    return [setting for setting in settings() if setting.variable and _value(old, setting) != _value(new, setting)]
+
+
+def _value(tree: Settings, setting: Setting) -> Any:
+    value: Any = tree
+    for name in setting.path:
+        value = getattr(value, name, None)
+    return value
+
+
+def _read(path: Path) -> Document:
+    try:
+        with path.open("rb") as file:
+            data = file.read(BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
+    if len(data) > BYTES_MAX:
+        raise ConfigError([Problem(str(path), f"is larger than {BYTES_MAX // 1024**2} MiB")])
+    try:
+        return Document(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError([Problem(f"{path}:{line}", "is not UTF-8 text")]) from None
+    except DocumentError as error:
+        where = f"{path}:{error.line}" if error.line else str(path)
+        raise ConfigError([Problem(where, error.message)]) from None
+
+
+def _override(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[Location, str]:
+    """Put what the environment says into `tree`; which variable each setting came from. Raises `ConfigError`."""
+    known = variables()
+    sources: dict[Location, str] = {}
+    problems: list[Problem] = []
+    mentioned = set(_environment_references(tree))
+    for variable, text in sorted(environ.items()):
+        setting = known.get(variable) or known.get(variable.removesuffix("_FILE"))
+        if setting is None:
+            if variable.startswith(PREFIX) and not _SERVICE_LINK.fullmatch(variable) and variable not in mentioned:
+                problems.append(Problem(variable, "no such setting" + _did_you_mean(variable, list(known))))
+        elif not text:
+            continue  # `HOMEPORT_SERVER_URL=` in a compose file means "not set"
+        elif setting.path in sources:
+            problems.append(Problem(variable, f"is set beside {sources[setting.path]}; unset one"))
+        else:
+            sources[setting.path] = variable
+            try:
+                _put(tree, setting, text if variable == setting.variable else read_secret_file(Path(text)))
+            except (SecretUnreadable, DocumentError, TypeError) as error:
+                problems.append(Problem(variable, str(error)))
+    if problems:
+        raise ConfigError(problems)
+    return sources
+
+
+def _put(tree: dict[str, Any], setting: Setting, text: str) -> None:
+    *sections, last = setting.path
+    for name in sections:
+        below = tree.get(name)
+        tree[name] = below = {} if below is None else below
+        if not isinstance(below, dict):
+            raise TypeError(f"cannot be applied: '{name}' in the file must be a map")
+        tree = below
+    tree[last] = Document(text).value if setting.is_yaml else text
+
+
+def _environment_references(value: Any) -> Iterator[str]:
+    """The variables that the file's secrets are in; they may be named as they like."""
+    if isinstance(value, str) and value.startswith("env:"):
+        yield value.removeprefix("env:")
+    elif isinstance(value, dict | list):
+        for below in value.values() if isinstance(value, dict) else value:
+            yield from _environment_references(below)
+
+
+def _location(error: ErrorDetails) -> Location:
+    return tuple(step for step in error["loc"] if step != "[key]")
+
+
+def _problem(error: ErrorDetails, path: Path | None, document: Document, sources: dict[Location, str]) -> Problem:
+    location = _location(error)
+    where = next((sources[location[:end]] for end in range(len(location), 0, -1) if location[:end] in sources), None)
+    if where is None:
+        line = document.line(location)
+        where = f"{path}:{line}" if line else str(path)
+    name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location).removeprefix(".")
+    return Problem(where, f"{name}: {_words(error, location)}")
+
+
+def _words(error: ErrorDetails, location: Location) -> str:
+    context = error.get("ctx", {})
+    if error["type"] == "extra_forbidden":
+        return "no such setting" + _elsewhere(location)
+    if error["type"] == "value_error":
+        return str(context["error"])
+    plain = {
+        name: int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+        for name, bound in context.items()
+    }
+    return _PLAIN_WORDS.get(error["type"], error["msg"]).format_map(plain)
+
+
+def _elsewhere(location: Location) -> str:
+    """What was probably meant: a name like it at the same place, or the same name at another place."""
+    wrong = str(location[-1])
+    if hint := _did_you_mean(wrong, siblings(location[:-1])):
+        return hint
+    return _did_you_mean(wrong, {setting.path[-1]: setting.name for setting in settings()})
+
+
+def _did_you_mean(wrong: str, names: list[str] | dict[str, str]) -> str:
+    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.7)
+    if not close:
+        return ""
+    return f"; did you mean '{names[close[0]] if isinstance(names, dict) else close[0]}'?"

@@ -1,0 +1,189 @@
+"""The tree of settings: for each its name, its type, its default and its sentence of help, and nothing else.
+
+Holds: every setting here is used by something. `live` marks those that a running server takes over when it is told to
+read the file again; the others wait for its next start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from homeport.config.references import Secret
+from homeport.config.values import (
+    Address,
+    Count,
+    Duration,
+    FilePath,
+    Flag,
+    HostName,
+    Listen,
+    Name,
+    Network,
+    Number,
+    Pattern,
+    Size,
+    Url,
+    parse_rights,
+)
+
+DATABASE_FILE = "homeport.db"
+
+Right: TypeAlias = Literal["pull", "push", "delete", "admin"]
+Rights = Annotated[tuple[Right, ...], BeforeValidator(parse_rights)]
+RightsOfMany = Annotated[tuple[Literal["pull", "push", "delete"], ...], BeforeValidator(parse_rights)]
+
+
+def _setting(default: Any, help_text: str, *, live: bool = False, **bounds: Any) -> Any:
+    return Field(default=default, description=help_text, json_schema_extra={"live": live}, **bounds)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: Any) -> Any:
+        # `server:` with nothing but comments below it is null in YAML.
+        return {} if value is None else value
+
+
+class Tls(_Section):
+    """Where the certificate is; both files are read again when they change."""
+
+    certificate: FilePath = Field(description="The certificate in PEM, followed by those between it and the authority.")
+    key: FilePath = Field(description="The certificate's private key in PEM.")
+
+
+class Server(_Section):
+    """How clients reach the registry."""
+
+    listen: Listen = _setting(
+        Address("127.0.0.1", 5000), "Where to listen, HOST:PORT; 0.0.0.0:5000 is every address of the machine."
+    )
+    url: Url | None = _setting(
+        None, "The address that clients use, where it is not the one they send, as behind some proxies."
+    )
+    tls: Tls | None = _setting(None, "Serve HTTPS with this certificate; without it, plain HTTP.")
+    trusted_proxies: tuple[Network, ...] = _setting(
+        (), "Addresses or networks of proxies whose X-Forwarded-For, -Proto and -Host headers are believed."
+    )
+    read_only: str | None = _setting(
+        None, "Refuse every change and tell clients this reason; pulls go on.", live=True, min_length=1
+    )
+    drain_seconds: Duration = _setting(30, "How long running requests may go on after the server is told to stop.")
+    body_idle_seconds: Duration = _setting(
+        300, "End a request whose body stands still for so long; its upload can be resumed.", gt=0
+    )
+    token_seconds: Duration = _setting(300, "How long a token of the token service is good for.", ge=60)
+
+
+class User(_Section):
+    """A user that the configuration names; it wins over one of the database with the same name."""
+
+    password: Secret = Field(description="Where the password is: env:NAME or file:/path.")
+    admin: Flag = Field(default=False, description="Whether the user may do everything.")
+
+
+class Rule(_Section):
+    """Rights on the repositories of a pattern. The rights of all rules that match add up."""
+
+    repositories: Pattern = Field(
+        description="Which repositories: team/app, team/* (one level), team/** (every level)."
+    )
+    allow: Mapping[Name, Rights] = Field(default={}, description="Rights by the name of a group or a user.")
+    visibility: Literal["public", "private"] | None = Field(
+        default=None,
+        description="public: anybody may pull; private: nothing for anonymous and signed-in clients but by a rule.",
+    )
+
+
+class Access(_Section):
+    """Who may do what. The rights are pull, push, delete and admin."""
+
+    anonymous: RightsOfMany = _setting((), "Rights of clients that are not logged in, on every repository.", live=True)
+    signed_in: RightsOfMany = _setting(
+        ("pull", "push"), "Rights of every user that is logged in, on every repository.", live=True
+    )
+    groups: Mapping[Name, tuple[Name, ...]] = _setting({}, "Groups and the users that are in them.", live=True)
+    users: Mapping[Name, User] = _setting(
+        {}, "Users beside those of `homeport user`, which cannot change these.", live=True
+    )
+    rules: tuple[Rule, ...] = _setting((), "Rights by pattern of repository.", live=True)
+
+    @model_validator(mode="after")
+    def _names_are_unambiguous(self) -> Access:
+        if both := sorted(self.groups.keys() & self.users.keys()):
+            raise ValueError(f"'{both[0]}' is a group and a user, so a rule could mean either; rename one")
+        return self
+
+
+class Limits(_Section):
+    """The largest of what a client may send."""
+
+    manifest_bytes: Size = _setting("4MiB", "The largest manifest that is accepted.", ge=64 * 1024, le=64 * 1024**2)
+    page_entries: Count = _setting(1000, "The most tags, repositories or referrers in one answer.", ge=1, le=10_000)
+    header_bytes: Size = _setting("32KiB", "The largest address and headers of one request.", ge=4096, le=1024**2)
+
+
+class Storage(_Section):
+    """The room that is kept free. Below it uploads are refused with 507; pulls and deletes go on."""
+
+    reserve_percent: Number = _setting(2.0, "Keep this part of the disk free, in percent.", ge=0, le=90)
+    reserve_bytes: Size = _setting("1GiB", "Keep at least this much of the disk free.")
+
+
+class Repositories(_Section):
+    """What holds for repositories by their pattern."""
+
+    sparse: tuple[Pattern, ...] = _setting((), "Where an index may name manifests that are not here, as mirrors need.")
+
+
+class ClientHost(_Section):
+    """How Homeport calls one other registry."""
+
+    ca: FilePath | None = Field(default=None, description="Authorities in PEM that are trusted for this host as well.")
+    insecure: Flag = Field(
+        default=False, description="Do not check its certificate, and use plain HTTP if it does not speak TLS."
+    )
+    realms: tuple[HostName, ...] = Field(
+        default=(), description="Token services on other hosts that may be given the login for this one."
+    )
+
+
+class Client(_Section):
+    """How Homeport calls others."""
+
+    ca: tuple[FilePath, ...] = _setting((), "Authorities in PEM that are trusted beside the system's.")
+    hosts: Mapping[HostName, ClientHost] = _setting({}, "What holds for one host only.")
+
+
+class Log(_Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = _setting("info", "The least that is written.")
+    format: Literal["text", "json"] = _setting("text", "Lines for people or for machines.")
+
+
+class Settings(_Section):
+    """All settings. Everything has a default: an empty file is valid."""
+
+    data: FilePath = _setting(Path("homeport-data"), "The folder that holds everything; it is made if it is not there.")
+    database: FilePath | None = _setting(
+        None, f"The SQLite file, on a local disk; {DATABASE_FILE} in the data folder unless it is set."
+    )
+    server: Server = Server()
+    access: Access = Access()
+    limits: Limits = Limits()
+    storage: Storage = Storage()
+    repositories: Repositories = Repositories()
+    client: Client = Client()
+    log: Log = Log()
+
+    @property
+    def database_path(self) -> Path:
+        """Where the SQLite file is."""
+        return self.database or self.data / DATABASE_FILE

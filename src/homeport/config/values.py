@@ -1,0 +1,148 @@
+"""What a setting can be: sizes, durations, addresses, patterns. Each says in its error what it takes instead."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, Strict, WithJsonSchema
+
+_NUMBER_WITH_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
+_BYTES = {"": 1, "B": 1} | {
+    f"{prefix}{suffix}": base**power
+    for power, prefix in enumerate("KMGT", start=1)
+    for suffix, base in (("iB", 1024), ("B", 1000))
+}
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+_PATTERN_PART = re.compile(r"\*\*|[a-z0-9._*-]+")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
+
+
+def _quantity(value: Any, units: dict[str, int], example: str) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
+        return value
+    if isinstance(value, str) and (match := _NUMBER_WITH_UNIT.fullmatch(value.strip())) and match[2] in units:
+        return float(match[1]) * units[match[2]]
+    raise ValueError(f"must be {example}")
+
+
+def parse_size(value: Any) -> int:
+    """Bytes, from a number or from text such as `1GiB`."""
+    return round(_quantity(value, _BYTES, "a number of bytes, or a size such as 512MiB, 1GiB or 10GB"))
+
+
+def parse_duration(value: Any) -> float:
+    """Seconds, from a number or from text such as `5m`."""
+    return _quantity(value, _SECONDS, "a number of seconds, or a duration such as 30s, 5m, 12h or 7d")
+
+
+def format_size(size: int) -> str:
+    """`size` bytes as people write it: the largest unit that needs no fraction."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size and size % _BYTES[unit] == 0:
+            return f"{size // _BYTES[unit]}{unit}"
+    return str(size)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. Port 0 lets the system choose a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(value: Any) -> Address:
+    """`HOST:PORT`, where an IPv6 host stands in brackets; `:PORT` is every IPv4 address."""
+    if isinstance(value, Address):
+        return value
+    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535 or (":" in host and not bracketed):
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:5000, 0.0.0.0:5000 or [::]:5000")
+    return Address(host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port))  # noqa: S104 (asked for by ':PORT')
+
+
+def _parse_network(value: Any) -> IPv4Network | IPv6Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        if isinstance(value, str):
+            return ip_network(value)
+    except ValueError:
+        pass
+    raise ValueError("must be an address or a network, such as 10.0.0.7, 172.16.0.0/12 or fd00::/8")
+
+
+def _check_url(value: str) -> str:
+    scheme, separator, host = value.removesuffix("/").partition("://")
+    if not separator or scheme not in ("http", "https") or not _HOST_NAME.fullmatch(host):
+        raise ValueError("must be the address that clients use, such as https://registry.example.org, without a path")
+    return f"{scheme}://{host}"
+
+
+def _check_pattern(value: str) -> str:
+    if len(value) > 255 or not all(_PATTERN_PART.fullmatch(part) for part in value.split("/")):
+        raise ValueError("must be a pattern of repository names, such as team/app, team/* or team/**")
+    return value
+
+
+def _check_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("must be a name: a letter or digit, then at most 127 of letters, digits and . _ @ + -")
+    return value
+
+
+def _check_host_name(value: str) -> str:
+    if not _HOST_NAME.fullmatch(value):
+        raise ValueError("must be a host name as it stands in image names, such as quay.io or registry.lan:5000")
+    return value
+
+
+def _parse_path(value: Any) -> Path:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("must be a path")
+    if value.startswith("~"):
+        raise ValueError("must be a path as it stands on disk; '~' is the shell's")
+    return Path(value)
+
+
+def parse_rights(value: Any) -> Any:
+    # Slips that are easy to make and hard to understand from a type error.
+    if value is None or isinstance(value, str):
+        raise ValueError("must be a list, such as [pull, push], or [] for no rights")
+    return value
+
+
+_QUANTITY_SCHEMA = [{"type": "number", "minimum": 0}, {"type": "string"}]
+
+Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema({"anyOf": _QUANTITY_SCHEMA})]
+Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema({"anyOf": _QUANTITY_SCHEMA})]
+Listen = Annotated[
+    Address,
+    PlainValidator(parse_address),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "pattern": ":[0-9]+$"}),
+]
+Network = Annotated[
+    IPv4Network | IPv6Network, PlainValidator(_parse_network), PlainSerializer(str), WithJsonSchema({"type": "string"})
+]
+Url = Annotated[str, AfterValidator(_check_url)]
+Pattern = Annotated[str, AfterValidator(_check_pattern)]
+Name = Annotated[str, AfterValidator(_check_name)]
+HostName = Annotated[str, AfterValidator(_check_host_name)]
+FilePath = Annotated[Path, PlainValidator(_parse_path), PlainSerializer(str), WithJsonSchema({"type": "string"})]
+Count = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+Flag = Annotated[bool, Strict()]
