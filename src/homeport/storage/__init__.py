@@ -1,0 +1,1 @@
+"""Where bytes live: the contract in `blobstore`, and the stores that keep it."""

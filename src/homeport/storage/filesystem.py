@@ -1,0 +1,258 @@
+"""A `BlobStore` in a folder.
+
+    <root>/
+    ├── docker/registry/v2/blobs/       where `distribution` keeps them, so that its volume is adopted as it lies
+    │   ├── sha256/ab/<64 hex>/data     a blob; "ab" are its first two digits
+    │   └── sha512/ab/<128 hex>/data
+    ├── uploads/<32 hex>                an upload's bytes, and for a moment those of a `put`
+    └── trash/<name>                    a retired blob, under the name that the caller gave
+
+A location is the path below the root. All of it must lie on one file system, since bytes get their place by a rename.
+The order of the operations on the disk, and why, is in `homeport.storage.folder`; here they are put on threads.
+
+What must stay true:
+- *The event loop does not wait for the disk.* Threads do, but for `retire`, which the contract wants at once, and for
+  the size of a file that we just wrote, which the kernel has in memory.
+- *An upload's file is the truth.* Its hash in memory is a cache that knows how many bytes it covers.
+- *Memory is bounded*: an append has two batches in memory and a read has two chunks, however long the blob is.
+- *Nothing goes on behind the caller's back*: a cancelled method returns when its thread is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from homeport.clock import Clock
+from homeport.oci.digest import ENCODED_CHARACTERS, Digest
+from homeport.storage.blobstore import BlobStore, Space, StorageError, StoreFull
+from homeport.storage.disk import WRITE_PARTS_MAX, Disk, SystemDisk
+from homeport.storage.folder import BATCH_BYTES, BlobFolder, RunningHash
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Four uploads and as many reads do not wait for one another.
+_THREADS = 8
+#: What one thread job hashes where an upload must be read again.
+_REREAD_BYTES = 8 << 20
+#: How many files one thread job looks at where blobs are listed.
+_LISTED_FILES = 256
+#: How many uploads' hashes are remembered.
+_HASHES_MAX = 1024
+
+
+class FilesystemStore(BlobStore):
+    """Blobs, uploads and trash below the folder `root`, which is made where its parent is there.
+
+    Writing ends with `StoreFull` where less than `reserve_percent` of the medium or less than `reserve_bytes` would be
+    left; what gives room back is never refused.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        clock: Clock,
+        *,
+        disk: Disk | None = None,
+        reserve_percent: float = 2.0,
+        reserve_bytes: int = 1 << 30,
+    ) -> None:
+        self._clock = clock
+        self._folder = BlobFolder(root, clock, disk or SystemDisk(), reserve_percent, reserve_bytes)
+        self._threads = clock.threads("storage", _THREADS)
+        #: By upload; the one begun last is at the end.
+        self._hashes: dict[str, RunningHash] = {}
+
+    # --- uploads: bytes that are coming -------------------------------------------------------------------------
+
+    async def append(self, upload: str, offset: int, chunks: AsyncIterable[bytes]) -> int:
+        path = self._folder.upload_path(upload)
+        running = self._running_hash(upload, offset)
+        appender = _Appender(offset, lambda size, batch: self._job(self._folder.append, path, size, batch, running))
+        try:
+            async for chunk in chunks:
+                await appender.take(chunk)
+        except BaseException:
+            # What came is kept, and the thread is done before anybody else may append. If that fails (it may be what
+            # brought us here), the upload's size tells; the reason to stop must not be hidden by it.
+            with contextlib.suppress(StorageError):
+                await appender.end()
+            raise
+        return await appender.end()
+
+    async def size(self, upload: str) -> int:
+        return await self._run(self._folder.size, self._folder.upload_path(upload)) or 0
+
+    async def digest(self, upload: str, algorithm: str) -> Digest:
+        path = self._folder.upload_path(upload)
+        running = self._hashes.get(upload)
+        if running is None or running.algorithm != algorithm or running.size != self._folder.size(path):
+            running = RunningHash(algorithm)
+            while await self._run(self._folder.rehash, path, running, _REREAD_BYTES):
+                pass
+            self._remember(upload, running)
+        return running.digest()
+
+    async def finish(self, upload: str, digest: Digest) -> str:
+        self._hashes.pop(upload, None)
+        return await self._run(self._folder.finish, self._folder.upload_path(upload), digest)
+
+    async def cancel(self, upload: str) -> None:
+        self._hashes.pop(upload, None)
+        await self._run(self._folder.unlink, self._folder.upload_path(upload))
+
+    async def uploads(self) -> AsyncIterator[str]:
+        for upload in await self._run(self._folder.uploads):
+            yield upload
+
+    # --- blobs: bytes that are there ----------------------------------------------------------------------------
+
+    async def put(self, digest: Digest, data: bytes) -> str:
+        # By way of an upload that nobody knows, so that what a crash leaves behind is cleared away like any other.
+        path = self._folder.upload_path(self._clock.new_id())
+        return await self._run(self._folder.put, path, digest, data)
+
+    async def stat(self, location: str) -> int | None:
+        return await self._run(self._folder.size, self._folder.blob_path(location))
+
+    def path(self, location: str) -> Path | None:
+        return self._folder.file(self._folder.blob_path(location))
+
+    async def read(self, location: str, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        reader = self._folder.reader(self._folder.blob_path(location), start, stop)
+        reading = self._job(reader.next)
+        try:
+            while True:
+                chunk = await _settled(reading)
+                if reader.ended:
+                    break
+                # While the caller uses this chunk, the next one is read.
+                reading = self._job(reader.next)
+                yield chunk
+            if chunk:
+                yield chunk
+        finally:
+            try:
+                with contextlib.suppress(StorageError):
+                    await _settled(reading)
+            finally:
+                reader.close()
+
+    async def blobs(self) -> AsyncIterator[tuple[Digest, str, int]]:
+        for algorithm in ENCODED_CHARACTERS:
+            for prefix in await self._run(self._folder.prefixes, algorithm):
+                names = await self._run(self._folder.names, prefix)
+                for first in range(0, len(names), _LISTED_FILES):
+                    for blob in await self._run(self._folder.look, prefix, names[first : first + _LISTED_FILES]):
+                        yield blob
+
+    # --- trash: bytes that are going ----------------------------------------------------------------------------
+
+    def retire(self, location: str, trash: str) -> str:
+        try:
+            return self._folder.retire(self._folder.blob_path(location), trash)
+        except OSError as error:
+            raise _storage_error(error) from error
+
+    async def restore(self, trash: str, digest: Digest) -> str:
+        return await self._run(self._folder.restore, self._folder.trash_path(trash), digest)
+
+    async def purge(self, trash: str) -> None:
+        await self._run(self._folder.purge, self._folder.trash_path(trash))
+
+    # --- the medium ---------------------------------------------------------------------------------------------
+
+    async def space(self) -> Space | None:
+        return await self._run(self._folder.space)
+
+    async def close(self) -> None:
+        self._threads.close()
+
+    # --- hashes and threads -------------------------------------------------------------------------------------
+
+    def _running_hash(self, upload: str, offset: int) -> RunningHash | None:
+        """The hash of what lies before `offset`, to go on with; None if it is not known."""
+        running = self._hashes.get(upload)
+        if running is not None and running.size == offset:
+            return running
+        if offset != 0:
+            return None
+        running = RunningHash("sha256")
+        self._remember(upload, running)
+        return running
+
+    def _remember(self, upload: str, running: RunningHash) -> None:
+        self._hashes.pop(upload, None)
+        self._hashes[upload] = running
+        if len(self._hashes) > _HASHES_MAX:
+            del self._hashes[next(iter(self._hashes))]
+
+    def _job(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Begin `function` in a thread. Who begins it waits for its end, by `_settled`."""
+        return asyncio.ensure_future(self._in_thread(function, *args, **kwargs))
+
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await self._threads.run(function, *args, **kwargs)
+        except OSError as error:
+            raise _storage_error(error) from error
+
+    async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await _settled(self._job(function, *args, **kwargs))
+
+
+class _Appender:
+    """Gathers chunks into batches and has them written one after the other, the next one gathered meanwhile."""
+
+    def __init__(self, offset: int, write: Callable[[int, list[bytes]], asyncio.Future[int]]) -> None:
+        self._size = offset
+        self._write = write
+        self._writing: asyncio.Future[int] | None = None
+        self._batch: list[bytes] = []
+        self._batch_bytes = 0
+
+    async def take(self, chunk: bytes) -> None:
+        """Add the chunk; wait if there are two batches now."""
+        self._batch.append(chunk)
+        self._batch_bytes += len(chunk)
+        if self._batch_bytes >= BATCH_BYTES or len(self._batch) == WRITE_PARTS_MAX:
+            await self._turn()
+
+    async def end(self) -> int:
+        """Write what is left and wait for it; the upload's size. An append of nothing writes that, once."""
+        if self._batch or self._writing is None:
+            await self._turn()
+        assert self._writing is not None
+        return await _settled(self._writing)
+
+    async def _turn(self) -> None:
+        if self._writing is not None:
+            self._size = await _settled(self._writing)
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        self._writing = self._write(self._size, batch)
+
+
+async def _settled(job: asyncio.Future[T]) -> T:
+    """Wait for the job's end, also where the caller is cancelled meanwhile, however often; its result."""
+    cancelled: asyncio.CancelledError | None = None
+    while not job.done():
+        try:
+            await asyncio.wait([job])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not job.cancelled():
+            job.exception()  # so that asyncio does not report it as never looked at
+        raise cancelled
+    return job.result()
+
+
+def _storage_error(error: OSError) -> StorageError:
+    """What the disk said, in the contract's words."""
+    kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
+    return kind(str(error))
