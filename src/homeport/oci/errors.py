@@ -18,7 +18,9 @@ class RegistryError(Exception):
     #: Whether the same request may succeed later without anybody changing anything.
     temporary: ClassVar[bool] = False
 
-    def __init__(self, detail: str = "", *, retry_after_seconds: int | None = None, accepted_bytes: int | None = None) -> None:
+    def __init__(
+        self, detail: str = "", *, retry_after_seconds: int | None = None, accepted_bytes: int | None = None
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after_seconds = retry_after_seconds

@@ -77,7 +77,9 @@ def parse(data: bytes, content_type: str) -> Manifest:
     """The manifest that `data` is when it is pushed as `content_type`, or `ManifestInvalid` saying what is wrong."""
     pushed_as = mediatype.bare(content_type)
     if pushed_as in mediatype.SCHEMA_1:
-        raise ManifestInvalid("Docker image manifest schema 1 was given up by every current client; push it with a newer one")
+        raise ManifestInvalid(
+            "Docker image manifest schema 1 was given up by every current client; push it with a newer one"
+        )
     document = _decode(data)
     media_type = _media_type(document, pushed_as)
     if media_type in mediatype.INDEXES:
@@ -134,7 +136,9 @@ def _refuse_constant(name: str) -> object:
 def _media_type(document: dict[str, Any], pushed_as: str) -> str:
     """The one type that the bytes have; the Content-Type of the push has to agree with it."""
     if document.get("schemaVersion") == 1 or "fsLayers" in document:
-        raise ManifestInvalid("Docker image manifest schema 1 was given up by every current client; push it with a newer one")
+        raise ManifestInvalid(
+            "Docker image manifest schema 1 was given up by every current client; push it with a newer one"
+        )
     if document.get("schemaVersion") != 2:
         raise ManifestInvalid("schemaVersion must be 2")
     looks_like_index = "manifests" in document

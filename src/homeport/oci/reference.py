@@ -18,7 +18,9 @@ REPOSITORY_CHARACTERS_MAX = 255
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
-_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+)
 
 DOCKER_HUB = "docker.io"
 
@@ -62,7 +64,7 @@ class Reference:
         rest, at, digest_text = text.partition("@")
         digest = Digest.parse(digest_text) if at else None
         tag: str | None = None
-        if ":" in rest.rsplit("/", 1)[-1] and "/" in rest or ":" in rest and "/" not in rest:
+        if (":" in rest.rsplit("/", 1)[-1] and "/" in rest) or (":" in rest and "/" not in rest):
             rest, _, tag_text = rest.rpartition(":")
             tag = check_tag(tag_text)
         host, slash, path = rest.partition("/")

@@ -87,11 +87,12 @@ CREATE TABLE manifest_references (
 CREATE INDEX manifest_references_by_digest ON manifest_references (repository_id, digest);
 
 -- owner: registry/tags.py
+-- pushed_at: when it was last pushed, also when that changed nothing.
 CREATE TABLE tags (
     repository_id BIGINT NOT NULL REFERENCES repositories (id),
     name TEXT NOT NULL,
     digest TEXT NOT NULL,
-    changed_at REAL NOT NULL,
+    pushed_at REAL NOT NULL,
     PRIMARY KEY (repository_id, name),
     FOREIGN KEY (repository_id, digest) REFERENCES manifests (repository_id, digest)
 );
@@ -135,3 +136,38 @@ CREATE TABLE events (
     run TEXT
 );
 CREATE INDEX events_by_time ON events (happened_at);
+
+-- What spans owners. Reading a view is not naming its tables.
+
+-- The blobs that a repository offers.
+CREATE VIEW held_blobs AS
+    SELECT r.name AS repository, l.repository_id, b.digest, b.size, b.location, l.keep_until
+    FROM repositories r
+    JOIN links l ON l.repository_id = r.id
+    JOIN blobs b ON b.digest = l.digest
+    WHERE b.state = 'live';
+
+-- The manifests that a repository offers, by digest.
+CREATE VIEW held_manifests AS
+    SELECT r.name AS repository, m.repository_id, m.digest, m.media_type, m.artifact_type, m.subject, m.data, m.pushed_at
+    FROM repositories r
+    JOIN manifests m ON m.repository_id = r.id;
+
+-- The manifests that a repository offers, by tag.
+CREATE VIEW tagged_manifests AS
+    SELECT r.name AS repository, t.name AS tag, m.digest, m.media_type, m.data, t.pushed_at
+    FROM repositories r
+    JOIN tags t ON t.repository_id = r.id
+    JOIN manifests m ON m.repository_id = t.repository_id AND m.digest = t.digest;
+
+-- What would break if a digest left a repository: the manifests that name it, and itself if it is one.
+CREATE VIEW named_digests AS
+    SELECT repository_id, digest, manifest FROM manifest_references
+    UNION ALL
+    SELECT repository_id, digest, digest AS manifest FROM manifests;
+
+-- The repositories that have something to pull.
+CREATE VIEW pullable_repositories AS
+    SELECT r.id, r.name, r.created_at
+    FROM repositories r
+    WHERE EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = r.id);

@@ -1,0 +1,248 @@
+"""Manifests and indexes, and what they name. Owns the tables `manifests` and `manifest_references`.
+
+Holds:
+- A manifest is here only if everything that it names is, in the same repository; the exceptions are layers that are
+  never distributed, its subject (which may come later), and the children of an index where the rules allow it.
+- Its bytes are a durable blob before its row offers them, as with every blob, so a lost database can be made again;
+  they also stand in the row, from which they are served.
+- Manifest, references, tags, their history and the events of it all are one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from homeport import events
+from homeport.db.database import Transaction
+from homeport.events import Origin
+from homeport.oci import manifest as oci_manifest
+from homeport.oci.digest import Digest
+from homeport.oci.errors import (
+    BlobUploadUnknown,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestTooLarge,
+    ManifestUnknown,
+    ReferencedByManifest,
+)
+from homeport.oci.manifest import Manifest, Role
+from homeport.registry import blobs, repositories, tags
+from homeport.registry.blobs import Blob
+from homeport.registry.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A manifest as it is served: `data` is what was pushed, to the byte."""
+
+    digest: Digest
+    media_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What became of a push."""
+
+    digest: Digest
+    subject: Digest | None
+
+
+# --- facts ------------------------------------------------------------------------------------------------------
+
+
+def by_tag(tx: Transaction, repository: str, tag: str) -> Stored | None:
+    """The manifest that the tag points at."""
+    row = tx.one(
+        "SELECT digest, media_type, data FROM tagged_manifests WHERE repository = ? AND tag = ?", (repository, tag)
+    )
+    return Stored(*row) if row else None
+
+
+def by_digest(tx: Transaction, repository: str, digest: str) -> Stored | None:
+    """The manifest of this digest."""
+    row = tx.one(
+        "SELECT digest, media_type, data FROM held_manifests WHERE repository = ? AND digest = ?", (repository, digest)
+    )
+    return Stored(*row) if row else None
+
+
+def _is_held(tx: Transaction, repository: str, digest: Digest) -> bool:
+    return bool(tx.one("SELECT 1 FROM held_manifests WHERE repository = ? AND digest = ?", (repository, digest)))
+
+
+def _check_references(tx: Transaction, registry: Registry, repository: str, manifest: Manifest) -> list[Digest]:
+    """The digests that the manifest names and the repository holds, locked; `ManifestBlobUnknown` if one is missing."""
+    named = [reference for reference in manifest.references if reference.must_be_held]
+    absent = set(blobs.missing(tx, repository, (reference.digest for reference in named)))
+    absent.update(
+        reference.digest
+        for reference in named
+        if reference.role is Role.CHILD and not _is_held(tx, repository, reference.digest)
+    )
+    for reference in named:
+        sparse = reference.role is Role.CHILD and registry.rules.sparse.match(repository)
+        if reference.digest in absent and not sparse:
+            raise ManifestBlobUnknown(f"{reference.role} {reference.digest}")
+    return [reference.digest for reference in named if reference.digest not in absent]
+
+
+def _prepare(
+    tx: Transaction, registry: Registry, repository: str, digest: Digest, manifest: Manifest, upload: str
+) -> Blob | None:
+    # Before a byte is written: most refused manifests are refused here.
+    _check_references(tx, registry, repository, manifest)
+    return blobs.hold(tx, registry, digest, upload)
+
+
+def _record(
+    tx: Transaction,
+    registry: Registry,
+    origin: Origin,
+    repository: str,
+    blob: Blob,
+    manifest: Manifest,
+    names: Sequence[str],
+    upload: str,
+) -> None:
+    held = _check_references(tx, registry, repository, manifest)
+    repository_id = blobs.offer(tx, registry, repository, blob, upload)
+    if not _is_held(tx, repository, blob.digest):
+        _insert(tx, registry, repository_id, blob.digest, manifest)
+        events.append(tx, registry.clock, "manifest.pushed", origin, repository=repository, digest=blob.digest)
+    blobs.keep(tx, registry, repository_id, held)
+    for name in names:
+        tags.set_tag(tx, registry, origin, repository, repository_id, name, blob.digest)
+
+
+def _insert(tx: Transaction, registry: Registry, repository_id: int, digest: Digest, manifest: Manifest) -> None:
+    tx.run(
+        "INSERT INTO manifests (repository_id, digest, media_type, artifact_type, subject, data, pushed_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            repository_id,
+            digest,
+            manifest.media_type,
+            manifest.artifact_type,
+            manifest.subject,
+            manifest.data,
+            registry.clock.now(),
+        ),
+    )
+    for reference in manifest.references:
+        tx.run(
+            "INSERT INTO manifest_references (repository_id, manifest, digest, role) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO NOTHING",
+            (repository_id, digest, reference.digest, reference.role),
+        )
+
+
+def _retag(
+    tx: Transaction,
+    registry: Registry,
+    origin: Origin,
+    repository: str,
+    digest: Digest,
+    manifest: Manifest,
+    names: Sequence[str],
+) -> bool:
+    """Set tags on a manifest that the repository has already; False if it does not."""
+    tx.lock([digest])
+    repository_id = repositories.find(tx, repository)
+    blob = blobs.find(tx, repository, digest)
+    if repository_id is None or blob is None or not _is_held(tx, repository, digest):
+        return False
+    blobs.keep(tx, registry, repository_id, [digest, *_check_references(tx, registry, repository, manifest)])
+    for name in names:
+        tags.set_tag(tx, registry, origin, repository, repository_id, name, digest)
+    return True
+
+
+def _delete(tx: Transaction, registry: Registry, origin: Origin, repository: str, digest: Digest) -> None:
+    repository_id = repositories.find(tx, repository)
+    if repository_id is None or not _is_held(tx, repository, digest):
+        raise ManifestUnknown(digest)
+    parent = tx.one(
+        "SELECT manifest FROM manifest_references WHERE repository_id = ? AND digest = ? LIMIT 1",
+        (repository_id, digest),
+    )
+    if parent:
+        raise ReferencedByManifest(f"{digest} is named by {parent[0]}")
+    for tag in tags.of_manifest(tx, repository_id, digest):
+        tags.remove(tx, registry, origin, repository, repository_id, tag, reason="its manifest was deleted")
+    named = tx.all(
+        "SELECT DISTINCT digest FROM manifest_references WHERE repository_id = ? AND manifest = ?",
+        (repository_id, digest),
+    )
+    tx.run("DELETE FROM manifests WHERE repository_id = ? AND digest = ?", (repository_id, digest))
+    for (target,) in named:
+        blobs.release(tx, registry, repository_id, target)
+    blobs.unlink(tx, repository_id, digest)
+    events.append(tx, registry.clock, "manifest.deleted", origin, repository=repository, digest=digest)
+
+
+# --- flows ------------------------------------------------------------------------------------------------------
+
+
+async def get(registry: Registry, repository: str, reference: str) -> Stored:
+    """The manifest by tag or digest, or `ManifestUnknown`."""
+    fact = by_digest if ":" in reference else by_tag
+    stored = await registry.db.read(fact, repository, reference)
+    if stored is None:
+        raise ManifestUnknown(f"{repository}:{reference}" if fact is by_tag else reference)
+    return stored
+
+
+async def push(
+    registry: Registry,
+    origin: Origin,
+    repository: str,
+    data: bytes,
+    content_type: str,
+    digest: Digest,
+    names: Sequence[str],
+) -> Pushed:
+    """Store a manifest under the digest that the client gave it, and set tags on it; all or nothing."""
+    registry.check_writable()
+    if len(data) > registry.rules.manifest_bytes_max:
+        raise ManifestTooLarge(f"{len(data)} bytes, at most {registry.rules.manifest_bytes_max} are accepted")
+    actual = Digest.of(data, digest.algorithm)
+    if actual != digest:
+        raise DigestInvalid(f"the {len(data)} bytes that came are {actual}")
+    manifest = oci_manifest.parse(data, content_type)
+    if not await registry.db.read(_is_held, repository, digest) or not await _still_whole(
+        registry, repository, digest, data
+    ) or not await registry.db.write(_retag, registry, origin, repository, digest, manifest, names):
+        await _store(registry, origin, repository, digest, manifest, names)
+    return Pushed(digest, manifest.subject)
+
+
+async def delete(registry: Registry, origin: Origin, repository: str, digest: Digest) -> None:
+    """Take the manifest out of the repository, with every tag that points at it.
+
+    Raises `ManifestUnknown`, or `ReferencedByManifest` while an index of the repository names it.
+    """
+    registry.check_writable()
+    await registry.db.write(_delete, registry, origin, repository, digest)
+
+
+async def _still_whole(registry: Registry, repository: str, digest: Digest, data: bytes) -> bool:
+    """Whether the manifest's file is there in its size. If it is not, pushing it again puts it back."""
+    blob = await registry.db.read(blobs.find, repository, digest)
+    return blob is not None and await registry.blobs.stat(blob.location) == len(data)
+
+
+async def _store(
+    registry: Registry, origin: Origin, repository: str, digest: Digest, manifest: Manifest, names: Sequence[str]
+) -> None:
+    upload = registry.clock.new_id()
+    present = await registry.db.write(_prepare, registry, repository, digest, manifest, upload)
+    if present is not None and await registry.blobs.stat(present.location) == len(manifest.data):
+        blob = present
+    else:
+        blob = Blob(digest, len(manifest.data), await registry.blobs.put(digest, manifest.data))
+    try:
+        await registry.db.write(_record, registry, origin, repository, blob, manifest, names, upload)
+    except BlobUploadUnknown:
+        raise ManifestUnknown("it took too long to store it; push it again") from None

@@ -1,0 +1,73 @@
+"""When each tag and digest was last pulled. Owns the table `pulls`.
+
+Holds: a pull costs no write. Pulls are counted in memory and written together, once a minute, so what a crash loses is
+a minute of them. HEAD is no pull: it is how clients look whether something changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from homeport.db.database import Transaction
+from homeport.registry.registry import Registry
+
+#: How often the counters are written.
+FLUSH_SECONDS = 60.0
+#: More distinct references than this are written at once, which bounds the memory.
+PENDING_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """The last pull of one tag or digest."""
+
+    pulled_at: float
+    pulls: int
+
+
+class Pulls:
+    """The pulls that are not written yet."""
+
+    def __init__(self) -> None:
+        self._pending: dict[tuple[str, str], Pulled] = {}
+
+    @property
+    def overflowing(self) -> bool:
+        return len(self._pending) >= PENDING_MAX
+
+    def note(self, repository: str, reference: str, now: float) -> None:
+        """Count a pull of a tag or digest."""
+        before = self._pending.get((repository, reference))
+        if before is None and self.overflowing:
+            return  # Whoever asks for ten thousand different things in a minute is not somebody whose pulls matter.
+        self._pending[repository, reference] = Pulled(now, before.pulls + 1 if before else 1)
+
+    async def flush(self, registry: Registry) -> int:
+        """Write what was counted; how many references that were. On failure they are kept for the next time."""
+        pending, self._pending = self._pending, {}
+        try:
+            if pending:
+                await registry.db.write(_write, pending)
+        except BaseException:
+            self._pending = pending | self._pending
+            raise
+        return len(pending)
+
+
+# --- facts ------------------------------------------------------------------------------------------------------
+
+
+def last(tx: Transaction, repository: str, reference: str) -> Pulled | None:
+    """The last pull of a tag or digest, as far as it was written."""
+    row = tx.one("SELECT pulled_at, pulls FROM pulls WHERE repository = ? AND reference = ?", (repository, reference))
+    return Pulled(*row) if row else None
+
+
+def _write(tx: Transaction, pending: dict[tuple[str, str], Pulled]) -> None:
+    for (repository, reference), pulled in pending.items():
+        tx.run(
+            "INSERT INTO pulls (repository, reference, pulled_at, pulls) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (repository, reference) DO UPDATE"
+            " SET pulled_at = excluded.pulled_at, pulls = pulls.pulls + excluded.pulls",
+            (repository, reference, pulled.pulled_at, pulled.pulls),
+        )

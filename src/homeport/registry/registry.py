@@ -1,0 +1,43 @@
+"""What every function of the core is handed: the places, the clock, and the rules that hold now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from homeport.clock import Clock
+from homeport.db.database import Database
+from homeport.oci.errors import ReadOnly
+from homeport.oci.pattern import Patterns
+from homeport.storage.blobstore import BlobStore
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the operator decided. Replaced as a whole when the configuration is read again."""
+
+    manifest_bytes_max: int = 4 * 1024 * 1024
+    #: Repositories whose indexes may name children that are not here, as mirrors of some platforms do.
+    sparse: Patterns = field(default_factory=Patterns)
+    #: Why nothing may be changed at the moment; None where it may.
+    read_only: str | None = None
+    #: How long a write hold lasts: longer than any disk needs to take one blob in.
+    hold_seconds: float = 600.0
+    #: How long a client may rely on having been told that a blob is here.
+    keep_seconds: float = 24 * 3600.0
+    #: A promise is not renewed more often than this, so that it does not cost a write for each request.
+    keep_renewal_seconds: float = 3600.0
+
+
+@dataclass(slots=True)
+class Registry:
+    """The core's places. It has no verbs: those are the functions of the modules beside it."""
+
+    db: Database
+    blobs: BlobStore
+    clock: Clock
+    rules: Rules = field(default_factory=Rules)
+
+    def check_writable(self) -> None:
+        """Every door through which a change comes asks this first. Raises `ReadOnly` with the operator's reason."""
+        if self.rules.read_only is not None:
+            raise ReadOnly(self.rules.read_only)

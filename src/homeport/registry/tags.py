@@ -1,0 +1,154 @@
+"""Tags: names that point at a manifest, and everything that they ever pointed at. Owns `tags` and `tag_history`.
+
+Holds: a tag points at a manifest that its repository has. Every change of a tag adds a row to its history in the same
+transaction; the history outlives tag and repository.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from homeport import events
+from homeport.db.database import Transaction
+from homeport.events import Origin
+from homeport.oci.digest import Digest
+from homeport.oci.errors import ManifestUnknown
+from homeport.registry import repositories
+from homeport.registry.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tag and what it points at."""
+
+    name: str
+    digest: Digest
+    pushed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row of a tag's history; `digest` is None where it was deleted."""
+
+    digest: Digest | None
+    actor: str
+    changed_at: float
+
+
+# --- facts ------------------------------------------------------------------------------------------------------
+
+
+def find(tx: Transaction, repository_id: int, name: str) -> Tag | None:
+    """The tag, or None."""
+    row = tx.one("SELECT digest, pushed_at FROM tags WHERE repository_id = ? AND name = ?", (repository_id, name))
+    return Tag(name, Digest(row[0]), row[1]) if row else None
+
+
+def set_tag(
+    tx: Transaction, registry: Registry, origin: Origin, repository: str, repository_id: int, name: str, digest: Digest
+) -> None:
+    """Let the tag point at a manifest that the repository has."""
+    now = registry.clock.now()
+    before = find(tx, repository_id, name)
+    tx.run(
+        "INSERT INTO tags (repository_id, name, digest, pushed_at) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (repository_id, name) DO UPDATE SET digest = excluded.digest, pushed_at = excluded.pushed_at",
+        (repository_id, name, digest, now),
+    )
+    if before is None or before.digest != digest:
+        _remember(tx, registry, origin, repository, name, digest)
+        reason = f"was {before.digest}" if before else None
+        events.append(
+            tx, registry.clock, "tag.set", origin, repository=repository, tag=name, digest=digest, reason=reason
+        )
+
+
+def remove(
+    tx: Transaction,
+    registry: Registry,
+    origin: Origin,
+    repository: str,
+    repository_id: int,
+    tag: Tag,
+    reason: str | None = None,
+) -> None:
+    """Delete the tag; its manifest stays until it is cleaned up."""
+    tx.run("DELETE FROM tags WHERE repository_id = ? AND name = ?", (repository_id, tag.name))
+    _remember(tx, registry, origin, repository, tag.name, None)
+    events.append(
+        tx,
+        registry.clock,
+        "tag.deleted",
+        origin,
+        repository=repository,
+        tag=tag.name,
+        digest=tag.digest,
+        reason=reason,
+    )
+
+
+def of_manifest(tx: Transaction, repository_id: int, digest: Digest) -> list[Tag]:
+    """Every tag that points at the manifest."""
+    rows = tx.all(
+        "SELECT name, digest, pushed_at FROM tags WHERE repository_id = ? AND digest = ?", (repository_id, digest)
+    )
+    return [Tag(name, Digest(found), pushed_at) for name, found, pushed_at in rows]
+
+
+def page(tx: Transaction, repository: str, after: str, limit: int) -> list[Tag] | None:
+    """At most `limit` tags that come after `after`, in ASCII order; None where there is no such repository."""
+    repository_id = repositories.find(tx, repository)
+    if repository_id is None:
+        return None
+    rows = tx.all(
+        "SELECT name, digest, pushed_at FROM tags WHERE repository_id = ? AND name > ? ORDER BY name LIMIT ?",
+        (repository_id, after, limit),
+    )
+    return [Tag(name, Digest(digest), pushed_at) for name, digest, pushed_at in rows]
+
+
+def names(tx: Transaction, repository: str, after: str, limit: int) -> list[str] | None:
+    """As `page`, only the names."""
+    repository_id = repositories.find(tx, repository)
+    if repository_id is None:
+        return None
+    rows = tx.all(
+        "SELECT name FROM tags WHERE repository_id = ? AND name > ? ORDER BY name LIMIT ?",
+        (repository_id, after, limit),
+    )
+    return [name for (name,) in rows]
+
+
+def history(tx: Transaction, repository: str, name: str, limit: int = 1_000) -> list[Change]:
+    """What the tag pointed at, the newest first."""
+    rows = tx.all(
+        "SELECT digest, actor, changed_at FROM tag_history WHERE repository = ? AND tag = ? ORDER BY id DESC LIMIT ?",
+        (repository, name, limit),
+    )
+    return [Change(Digest(digest) if digest else None, actor, changed_at) for digest, actor, changed_at in rows]
+
+
+def _remember(
+    tx: Transaction, registry: Registry, origin: Origin, repository: str, name: str, digest: Digest | None
+) -> None:
+    tx.run(
+        "INSERT INTO tag_history (repository, tag, digest, actor, changed_at) VALUES (?, ?, ?, ?, ?)",
+        (repository, name, digest, origin.actor, registry.clock.now()),
+    )
+
+
+def _delete(tx: Transaction, registry: Registry, origin: Origin, repository: str, name: str) -> None:
+    repository_id = repositories.find(tx, repository)
+    tag = None if repository_id is None else find(tx, repository_id, name)
+    if repository_id is None or tag is None:
+        raise ManifestUnknown(f"{repository}:{name}")
+    remove(tx, registry, origin, repository, repository_id, tag)
+
+
+# --- flows ------------------------------------------------------------------------------------------------------
+
+
+async def delete(registry: Registry, origin: Origin, repository: str, name: str) -> None:
+    """Delete the tag, and no other tag of the same manifest. Raises `ManifestUnknown`."""
+    registry.check_writable()
+    await registry.db.write(_delete, registry, origin, repository, name)

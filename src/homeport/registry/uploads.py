@@ -1,0 +1,278 @@
+"""Upload sessions: blobs that are coming. Owns the table `uploads`.
+
+Holds:
+- Where a session stands is what the blob store has of it; so it can be resumed after a restart.
+- A session belongs to the repository and the actor that began it: for everybody else it does not exist
+  (CVE-2026-32589).
+- One request writes to a session at a time. A newer one takes over, since the older is most likely a connection that
+  died without our noticing; the epoch in the row tells a process that another one took over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from homeport import events
+from homeport.db.database import Transaction
+from homeport.events import Origin
+from homeport.oci.digest import Digest
+from homeport.oci.errors import BlobUploadUnknown, DigestInvalid, UploadOutOfOrder, UploadTakenOver
+from homeport.registry import blobs
+from homeport.registry.blobs import Blob
+from homeport.registry.registry import Registry
+from homeport.storage.blobstore import UploadMissing, WrongOffset
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One request's turn at a session."""
+
+    task: asyncio.Task[object]
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    superseded: bool = False
+
+
+@dataclass(slots=True)
+class Sessions:
+    """What this process knows of the sessions that it writes to; all of it can be lost without harm."""
+
+    epochs: dict[str, int] = field(default_factory=dict)
+    turns: dict[str, _Turn] = field(default_factory=dict)
+
+
+#: Sessions whose epoch is remembered; one that was forgotten is simply taken over again.
+EPOCHS_MAX = 10_000
+
+
+# --- facts ------------------------------------------------------------------------------------------------------
+
+
+def _insert(tx: Transaction, registry: Registry, origin: Origin, repository: str, upload: str) -> None:
+    now = registry.clock.now()
+    tx.run(
+        "INSERT INTO uploads (id, repository, actor, epoch, started_at, moved_at) VALUES (?, ?, ?, 1, ?, ?)",
+        (upload, repository, origin.actor, now, now),
+    )
+
+
+def _exists(tx: Transaction, origin: Origin, repository: str, upload: str) -> bool:
+    return bool(
+        tx.one(
+            "SELECT 1 FROM uploads WHERE id = ? AND repository = ? AND actor = ?", (upload, repository, origin.actor)
+        )
+    )
+
+
+def _take_over(tx: Transaction, registry: Registry, origin: Origin, repository: str, upload: str) -> int | None:
+    row = tx.one(
+        "UPDATE uploads SET epoch = epoch + 1, moved_at = ? WHERE id = ? AND repository = ? AND actor = ? RETURNING epoch",
+        (registry.clock.now(), upload, repository, origin.actor),
+    )
+    return row[0] if row else None
+
+
+def _hold(tx: Transaction, registry: Registry, upload: str, epoch: int | None, digest: Digest) -> Blob | None:
+    if epoch is not None and not tx.one("SELECT 1 FROM uploads WHERE id = ? AND epoch = ?", (upload, epoch)):
+        raise UploadTakenOver
+    return blobs.hold(tx, registry, digest, upload)
+
+
+def _offer(tx: Transaction, registry: Registry, origin: Origin, repository: str, upload: str, blob: Blob) -> None:
+    new = blobs.find(tx, repository, blob.digest) is None
+    blobs.offer(tx, registry, repository, blob, upload)
+    tx.run("DELETE FROM uploads WHERE id = ?", (upload,))
+    if new:
+        events.append(tx, registry.clock, "blob.pushed", origin, repository=repository, digest=blob.digest)
+
+
+def _delete(tx: Transaction, origin: Origin, repository: str, upload: str) -> bool:
+    return bool(
+        tx.run("DELETE FROM uploads WHERE id = ? AND repository = ? AND actor = ?", (upload, repository, origin.actor))
+    )
+
+
+def _known(tx: Transaction, upload: str) -> bool:
+    return bool(tx.one("SELECT 1 FROM uploads WHERE id = ?", (upload,)))
+
+
+# --- flows ------------------------------------------------------------------------------------------------------
+
+
+async def start(registry: Registry, sessions: Sessions, origin: Origin, repository: str) -> str:
+    """Begin a session; its id."""
+    registry.check_writable()
+    upload = registry.clock.new_id()
+    await registry.db.write(_insert, registry, origin, repository, upload)
+    _remember(sessions, upload, 1)
+    return upload
+
+
+async def size(registry: Registry, origin: Origin, repository: str, upload: str) -> int:
+    """How many bytes the session has."""
+    await _check_exists(registry, origin, repository, upload)
+    return await registry.blobs.size(upload)
+
+
+async def append(
+    registry: Registry,
+    sessions: Sessions,
+    origin: Origin,
+    repository: str,
+    upload: str,
+    offset: int | None,
+    chunks: AsyncIterable[bytes],
+) -> int:
+    """Write a chunk, or all that is left, to the session; its new size.
+
+    `offset` is where the client believes the session to end; None where it did not say. Whatever arrives before the
+    connection ends is kept, so the client can go on from there.
+    """
+    registry.check_writable()
+    async with _turn(registry, sessions, origin, repository, upload):
+        return await _append(registry, upload, offset, chunks)
+
+
+async def finish(
+    registry: Registry,
+    sessions: Sessions,
+    origin: Origin,
+    repository: str,
+    upload: str,
+    digest: Digest,
+    offset: int | None,
+    chunks: AsyncIterable[bytes] | None,
+) -> Blob:
+    """Write the last chunk, where there is one, and make the session's bytes a blob of the repository.
+
+    `DigestInvalid` when the bytes have another digest; the session is over then, since bytes can't be taken back.
+    """
+    registry.check_writable()
+    async with _turn(registry, sessions, origin, repository, upload) as epoch:
+        await _append(registry, upload, offset, chunks)
+        blob = await _settle(registry, origin, repository, upload, epoch, digest)
+    sessions.epochs.pop(upload, None)
+    return blob
+
+
+async def push(
+    registry: Registry, origin: Origin, repository: str, digest: Digest, chunks: AsyncIterable[bytes]
+) -> Blob:
+    """A whole blob in one request. It needs no session, since nobody could resume it."""
+    registry.check_writable()
+    upload = registry.clock.new_id()
+    try:
+        await registry.blobs.append(upload, 0, chunks)
+        return await _settle(registry, origin, repository, upload, None, digest)
+    except BaseException:
+        await registry.blobs.cancel(upload)
+        raise
+
+
+async def cancel(registry: Registry, sessions: Sessions, origin: Origin, repository: str, upload: str) -> None:
+    """End the session and forget its bytes."""
+    registry.check_writable()
+    async with _turn(registry, sessions, origin, repository, upload):
+        await registry.db.write(_delete, origin, repository, upload)
+        await registry.blobs.cancel(upload)
+    sessions.epochs.pop(upload, None)
+
+
+async def discard_strays(registry: Registry) -> int:
+    """Forget uploads that no session names: what a crash left of pushes in one request. How many there were.
+
+    Only for the one process that writes to this store, before it serves.
+    """
+    count = 0
+    async for upload in registry.blobs.uploads():
+        if not await registry.db.read(_known, upload):
+            await registry.blobs.cancel(upload)
+            count += 1
+    return count
+
+
+async def _check_exists(registry: Registry, origin: Origin, repository: str, upload: str) -> None:
+    if not await registry.db.read(_exists, origin, repository, upload):
+        raise BlobUploadUnknown(upload)
+
+
+async def _append(registry: Registry, upload: str, offset: int | None, chunks: AsyncIterable[bytes] | None) -> int:
+    present = await registry.blobs.size(upload)
+    if offset is not None and offset != present:
+        raise UploadOutOfOrder(f"it has {present} bytes", accepted_bytes=present)
+    if chunks is None:
+        return present
+    try:
+        return await registry.blobs.append(upload, present, chunks)
+    except WrongOffset as error:
+        raise UploadOutOfOrder(f"it has {error.size} bytes", accepted_bytes=error.size) from error
+
+
+async def _settle(
+    registry: Registry, origin: Origin, repository: str, upload: str, epoch: int | None, digest: Digest
+) -> Blob:
+    """From bytes of an upload to a live blob of the repository."""
+    actual = await registry.blobs.digest(upload, digest.algorithm)
+    length = await registry.blobs.size(upload)
+    if actual != digest:
+        await registry.db.write(_delete, origin, repository, upload)
+        await registry.blobs.cancel(upload)
+        raise DigestInvalid(f"the {length} bytes that came are {actual}")
+    present = await registry.db.write(_hold, registry, upload, epoch, digest)
+    if present is not None and await registry.blobs.stat(present.location) == present.size:
+        blob = present
+    else:
+        # Not live, or its file is damaged: what was just received replaces it.
+        try:
+            blob = Blob(digest, length, await registry.blobs.finish(upload, digest))
+        except UploadMissing:
+            raise BlobUploadUnknown(upload) from None
+    await registry.db.write(_offer, registry, origin, repository, upload, blob)
+    if blob is present:
+        await registry.blobs.cancel(upload)
+    return blob
+
+
+@asynccontextmanager
+async def _turn(
+    registry: Registry, sessions: Sessions, origin: Origin, repository: str, upload: str
+) -> AsyncIterator[int]:
+    """This request's turn at the session, after whoever had it was made to stop; the epoch."""
+    await _check_exists(registry, origin, repository, upload)  # A stranger must not stop whoever has the turn.
+    while (before := sessions.turns.get(upload)) is not None:
+        if not before.superseded:
+            before.superseded = True
+            before.task.cancel()
+        await before.over.wait()
+    task = asyncio.current_task()
+    assert task is not None
+    turn = sessions.turns[upload] = _Turn(task)
+    try:
+        await _check_exists(registry, origin, repository, upload)  # Whoever had the turn may have finished after all.
+        yield await _epoch(registry, sessions, origin, repository, upload)
+    except asyncio.CancelledError:
+        if turn.superseded and task.uncancel() == 0:
+            raise UploadTakenOver(upload) from None
+        raise
+    finally:
+        del sessions.turns[upload]
+        turn.over.set()
+
+
+async def _epoch(registry: Registry, sessions: Sessions, origin: Origin, repository: str, upload: str) -> int:
+    known = sessions.epochs.get(upload)
+    if known is not None:
+        return known
+    taken = await registry.db.write(_take_over, registry, origin, repository, upload)
+    if taken is None:
+        raise BlobUploadUnknown(upload)
+    _remember(sessions, upload, taken)
+    return taken
+
+
+def _remember(sessions: Sessions, upload: str, epoch: int) -> None:
+    sessions.epochs[upload] = epoch
+    if len(sessions.epochs) > EPOCHS_MAX:
+        sessions.epochs.pop(next(iter(sessions.epochs)))
