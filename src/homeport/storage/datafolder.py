@@ -1,0 +1,196 @@
+"""The data folder as a whole: whose it is, who runs on it, and whether the disk below it can be trusted.
+
+Holds: a folder has at most one process of each role, which holds the lock of that role for as long as it lives. What
+root makes here belongs to the folder's owner, so that a server that is not root can go on with it. Nothing is made on
+a network file system, where SQLite's locks and shared memory do not hold.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+#: File systems that several machines can write to at once, as /proc/self/mountinfo names them.
+NETWORK_FILE_SYSTEM = re.compile(
+    r"afs|beegfs|ceph|cifs|coda|glusterfs|gpfs|lustre|ncpfs|nfs4?|orangefs|smb3|smbfs"
+    r"|fuse\.(ceph-fuse|davfs|glusterfs|juicefs|mfs|rclone|s3fs|seaweedfs|sshfs)"
+)
+
+_MOUNTS = Path("/proc/self/mountinfo")
+_OCTAL = re.compile(r"\\([0-7]{3})")
+_LOCK_BYTES_MAX = 64 * 1024
+
+
+class DataFolderError(Exception):
+    """The data folder cannot be used; the text says why and what to do."""
+
+
+class RoleTaken(DataFolderError):
+    """Another process has this role in the folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a process that holds a role tells of itself."""
+
+    pid: int
+    url: str = ""
+    #: How often it read the configuration again, what it says of the last time, and whether it took the file over.
+    reloads: int = 0
+    answer: str = ""
+    applied: bool = True
+
+
+class RoleLock:
+    """A role that this process has, until it ends or lets go."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._running = Running(os.getpid())
+        self._write()
+
+    def serves(self, url: str) -> None:
+        """Tell where clients reach this process."""
+        self._running = replace(self._running, url=url)
+        self._write()
+
+    def answer(self, text: str, *, applied: bool) -> None:
+        """Tell what came of reading the configuration again."""
+        self._running = replace(self._running, reloads=self._running.reloads + 1, answer=text, applied=applied)
+        self._write()
+
+    def release(self) -> None:
+        """Let go of the role. The file stays: removing it could take away the lock of the next who has it."""
+        os.close(self._handle)
+
+    def _write(self) -> None:
+        text = json.dumps(asdict(self._running)).encode()
+        os.pwrite(self._handle, text, 0)
+        os.ftruncate(self._handle, len(text))
+
+
+class DataFolder:
+    """An existing data folder that this process may use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool) -> DataFolder:
+        """The folder at `path`; made for this user alone if it is not there and `create` says so.
+
+        Raises `DataFolderError`.
+        """
+        try:
+            if create and not path.exists():
+                path.mkdir(mode=0o700, parents=True)
+            if not path.is_dir():
+                raise DataFolderError(f"{path} is not there; give the data folder with --data, or start a server first")
+        except OSError as error:
+            raise DataFolderError(f"{path} cannot be made or opened: {error.strerror}") from error
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            owner = path.stat().st_uid
+            raise DataFolderError(f"{path} belongs to the user with the id {owner}; run this as that user or as root")
+        return cls(path)
+
+    def prepare_database(self, path: Path, *, create: bool) -> None:
+        """See to it that the SQLite file `path` is there, on a local disk, and belongs to the owner of its folder.
+
+        SQLite gives the files that it makes beside it to the same owner. Raises `DataFolderError`.
+        """
+        if not path.parent.is_dir():
+            raise DataFolderError(f"{path.parent} is not there; make the folder of the database first")
+        kind = file_system(path)
+        if kind and NETWORK_FILE_SYSTEM.fullmatch(kind):
+            raise DataFolderError(
+                f"{path} would lie on {kind}, a network file system, where SQLite loses data;"
+                " set 'database' to a path on a local disk"
+            )
+        if path.exists():
+            return
+        if not create:
+            raise DataFolderError(f"{path} is not there; give the data folder with --data, or start a server first")
+        try:
+            os.close(_open_owned(path))
+        except OSError as error:
+            raise DataFolderError(f"{path} cannot be made: {error.strerror}") from error
+
+    def lock(self, role: str) -> RoleLock:
+        """Take the role. Raises `RoleTaken` where another process has it."""
+        try:
+            handle = _open_owned(self._lock_file(role))
+        except OSError as error:
+            raise DataFolderError(f"{self._lock_file(role)} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            other = self.running(role)
+            who = f"process {other.pid}" if other else "another process"
+            raise RoleTaken(f"{who} serves from {self.path} already; stop it first, or give another --data") from None
+        return RoleLock(handle)
+
+    def running(self, role: str) -> Running | None:
+        """What the process that has the role tells of itself; None where nobody has it."""
+        try:
+            handle = os.open(self._lock_file(role), os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        try:
+            if _is_free(handle):
+                return None
+            told = json.loads(os.pread(handle, _LOCK_BYTES_MAX, 0))
+            return Running(**told)
+        except (ValueError, TypeError):
+            return None  # It has the lock and is about to say who it is.
+        finally:
+            os.close(handle)
+
+    def _lock_file(self, role: str) -> Path:
+        return self.path / f"{role}.lock"
+
+
+def _open_owned(path: Path) -> int:
+    """A handle to the file, made if it is not there; root gives it to the owner of the folder."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    if os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.fchown(handle, folder.st_uid, folder.st_gid)
+    return handle
+
+
+def _is_free(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(handle, fcntl.LOCK_UN)
+    return True
+
+
+def file_system(path: Path, mounts: str | None = None) -> str | None:
+    """The type of the file system that `path` lies or would lie on, such as `ext4`; None where nobody tells.
+
+    `mounts` is the text of /proc/self/mountinfo, read from there unless it is given.
+    """
+    if mounts is None:
+        try:
+            mounts = _MOUNTS.read_text()
+        except OSError:
+            return None
+    resolved = path.resolve()
+    best, kind = -1, None
+    for line in mounts.splitlines():
+        before, separator, after = line.partition(" - ")
+        fields = before.split(" ")
+        if not separator or len(fields) < 5:
+            continue
+        mount = Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4]))
+        # The last line that fits wins among equals: it was mounted over the others.
+        if resolved.is_relative_to(mount) and len(mount.parts) >= best:
+            best, kind = len(mount.parts), after.split(" ")[0]
+    return kind
