@@ -1,0 +1,82 @@
+"""`python -m bench`: does the work of each line on every server and prints the table. Slowness never fails it."""
+
+import argparse
+import contextlib
+import fcntl
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench import growth, listings, memory, pulls, pushes, report, tools
+from bench.lines import Row
+from bench.rounds import QUICK, Bench, Size, compare, say
+
+PARTS: tuple[Callable[[Bench], list[Row]], ...] = (
+    lambda bench: compare(bench, pulls.manifests(bench)),
+    lambda bench: compare(bench, pulls.blobs(bench)),
+    lambda bench: compare(bench, pushes.blobs(bench)),
+    lambda bench: compare(bench, pushes.images(bench)),
+    lambda bench: compare(bench, pushes.retags(bench)),
+    lambda bench: compare(bench, listings.tags(bench)),
+    lambda bench: compare(bench, listings.catalog(bench)),
+    memory.measure,
+    growth.start,
+    growth.million,
+)
+ROUNDS, QUICK_ROUNDS = 5, 1
+
+
+@contextlib.contextmanager
+def work_folder() -> Iterator[Path]:
+    """An empty folder on the disk of the repository; what an earlier run left when it was killed is removed."""
+    tools.BUILD.mkdir(parents=True, exist_ok=True)
+    folder = tools.BUILD / "work"
+    with (tools.BUILD / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit("another benchmark is running here; two at once measure one another")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a smoke test of two minutes; its figures mean little")
+    parser.add_argument("--only", metavar="NAME", help="one line of the table, by its name")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"default {ROUNDS}, with --quick {QUICK_ROUNDS}")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Exit code 0 when every figure could be measured, whatever it is."""
+    given = arguments()
+    # So that being told to end ends the servers too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
+    rows: list[Row] = []
+    started = time.monotonic()
+    with work_folder() as folder:
+        bench = Bench(folder, QUICK if given.quick else Size(), rounds, given.only)
+        print(report.conditions(bench))
+        try:
+            for part in PARTS:
+                rows += part(bench)
+        finally:
+            print(report.table(rows))
+    say(f"{time.monotonic() - started:.0f} s")
+    if not rows:
+        sys.exit(f"no line is named {given.only}")
+    return 1 if any(row.failures for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

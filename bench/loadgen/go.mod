@@ -1,0 +1,3 @@
+module homeport/bench/loadgen
+
+go 1.24

@@ -1,0 +1,82 @@
+"""The table that is printed: ours, theirs, ratio and bar."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench import servers
+from bench.lines import Row
+from bench.rounds import Bench
+
+CONDITIONS = """\
+{cores} cores, shared by the server and one client process, nothing pinned. Keep-alive connections. Each server on a
+fresh folder of the same {filesystem}; what is pulled comes from the page cache. Medians of {rounds} alternating rounds;
+the range behind a ratio is that of the rounds. "null" answers the same requests with nothing behind it: more this
+client cannot show.
+
+Homeport checks a Bearer token of a user whose rights come from one rule. The peers are docker-registry (Debian's
+distribution 2.8) and distribution 3, with Debian's settings but without access control, which favours them. Each
+server logs as it does by default, to a file. Pushes are durable when they are answered, each in its server's sense:
+both peers fsync every file, and only distribution 3 also the folder of a small one; Homeport fsyncs files, folders and
+database.
+"""
+
+HEADINGS = ("work", "homeport", "registry 2.8", "registry 3", "null", "ratio", "bar", "")
+
+
+def filesystem(folder: Path) -> str:
+    """The kind of file system that a folder is on."""
+    mounts = {}
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, point, kind, *_ = line.split()
+        mounts[Path(point)] = kind
+    resolved = folder.resolve()
+    return next((mounts[parent] for parent in (resolved, *resolved.parents) if parent in mounts), "unknown")
+
+
+def conditions(bench: Bench) -> str:
+    """What must be known to read the figures."""
+    return CONDITIONS.format(cores=os.cpu_count(), filesystem=filesystem(bench.folder), rounds=bench.rounds)
+
+
+def _figure(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f} {unit}"
+
+
+def _ratio(row: Row) -> str:
+    if row.ratio is None or row.ratio_range is None:
+        return "-"
+    least, greatest = row.ratio_range
+    return f"{row.ratio:.2f} x ({least:.2f}-{greatest:.2f})"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    unit = row.line.unit
+    verdict = {True: "reached", False: "missed", None: ""}[row.is_reached]
+    bar = str(row.line.bar) + ("" if row.line.bar.of_ratio else f" {unit}")
+    shown = (servers.HOMEPORT, row.line.peer, servers.REGISTRY3, servers.NULL)
+    return (row.line.work, *(_figure(row.median(name), unit) for name in shown), _ratio(row), bar, verdict)
+
+
+def table(rows: Iterable[Row]) -> str:
+    """One line a row, in columns; below it why some could not be measured."""
+    rows = list(rows)
+    cells = [HEADINGS, *map(_cells, rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(HEADINGS))]
+    lines = [
+        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
+        for pairs in (list(zip(line, widths, strict=True)) for line in cells)
+    ]
+    return "\n".join([*(line.rstrip() for line in lines), *_failures(rows)])
+
+
+def _failures(rows: Iterable[Row]) -> list[str]:
+    """What could not be measured: each reason once, with the lines that it left empty."""
+    affected: dict[str, list[str]] = {}
+    for row in rows:
+        for name, why in row.failures.items():
+            affected.setdefault(f"{name}: {why}", []).append(row.line.name)
+    return [f"\n{', '.join(names)}: not measured: {why}" for why, names in affected.items()]

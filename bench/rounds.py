@@ -1,0 +1,133 @@
+"""How work is measured: every server on a fresh folder, in turn, round after round."""
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+from bench import servers
+from bench.errors import BenchError
+from bench.lines import Line, Row
+from bench.servers import Server
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much work there is. Quick is a smoke test: its figures mean little."""
+
+    seconds: float = 3.0  # of each timed measurement
+    blob_bytes: int = 64 << 20
+    blobs_each: int = 2  # pushed by each stream in a round
+    images: int = 200
+    retags: int = 1_000
+    tags: int = 1_000
+    listed_tags: int = 3_000
+    repositories: int = 500
+    upload_bytes: int = 1 << 30
+    start_tags: int = 100_000
+    many_tags: int = 1_000_000
+
+
+QUICK = Size(
+    seconds=0.4,
+    blobs_each=1,
+    images=20,
+    retags=100,
+    tags=200,
+    listed_tags=500,
+    repositories=120,
+    upload_bytes=64 << 20,
+    start_tags=10_000,
+    many_tags=20_000,
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run of the benchmark."""
+
+    folder: Path  # for the servers' data; emptied at the end
+    size: Size
+    rounds: int
+    only: str | None = None  # the name of the one line that is wanted
+
+    def wants(self, line: Line) -> bool:
+        """Is this line to be measured?"""
+        return self.only in (None, line.name)
+
+    @contextlib.contextmanager
+    def server(self, name: str, kind: str | None = None) -> Iterator[Server]:
+        """A server on a fresh folder, both gone at the end of the block."""
+        folder = self.folder / name.replace(" ", "-").replace(",", "")
+        folder.mkdir(parents=True)
+        try:
+            server = servers.START[kind or name](folder)
+            try:
+                yield server
+            finally:
+                server.stop()
+        finally:
+            shutil.rmtree(folder)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Lines that are measured on the same prepared servers."""
+
+    prepare: Callable[[Server], None]
+    measure: Mapping[Line, Callable[[Server, int], float]]  # given the server and the round
+
+
+def say(text: str) -> None:
+    """What goes on now, for the person who waits; the table alone goes to standard output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def in_turn(names: Sequence[str], round_number: int) -> list[str]:
+    """Each round begins with another one, so that none is always the first or always follows the same."""
+    start = round_number % len(names)
+    return [*names[start:], *names[:start]]
+
+
+def settle(server: Server) -> None:
+    """What was written before is on disk before the next clock starts, and logs stay small."""
+    os.sync()
+    server.process.truncate_log()
+
+
+def compare(bench: Bench, work: Work) -> list[Row]:
+    """Every line on every server, in alternating rounds."""
+    rows = {line: Row(line) for line in work.measure if bench.wants(line)}
+    if not rows:
+        return []
+    running: dict[str, Server] = {}
+    with contextlib.ExitStack() as stack:
+        for name in servers.START:
+            with noting_failure(rows.values(), name):
+                say(f"{', '.join(line.name for line in rows)}: {name} gets ready")
+                server = stack.enter_context(bench.server(name))
+                if name != servers.NULL:
+                    work.prepare(server)
+                running[name] = server
+        for round_number in range(bench.rounds):
+            for line, row in rows.items():
+                say(f"{line.name}: round {round_number + 1} of {bench.rounds}")
+                for name in in_turn(list(running), round_number):
+                    with noting_failure([row], name):
+                        settle(running[name])
+                        row.add(name, work.measure[line](running[name], round_number))
+    return list(rows.values())
+
+
+@contextlib.contextmanager
+def noting_failure(rows: Iterable[Row], server: str) -> Iterator[None]:
+    """A server that fails leaves its column of these rows empty; the others go on."""
+    try:
+        yield
+    except (BenchError, OSError, HTTPException) as failure:
+        for row in rows:
+            row.failures[server] = f"{type(failure).__name__}: {failure}"
