@@ -26,6 +26,7 @@ from homeport.config.values import (
     Number,
     Pattern,
     Size,
+    Subject,
     Url,
     parse_rights,
 )
@@ -94,7 +95,10 @@ class Rule(_Section):
     repositories: Pattern = Field(
         description="Which repositories: team/app, team/* (one level), team/** (every level)."
     )
-    allow: Mapping[Name, Rights] = Field(default={}, description="Rights by the name of a group or a user.")
+    allow: Mapping[Subject, Rights] = Field(
+        default={},
+        description="Rights by the name of a group, else of a user; '*' is who is logged in, 'anonymous' everybody.",
+    )
     visibility: Literal["public", "private"] | None = Field(
         default=None,
         description="public: anybody may pull; private: nothing for anonymous and signed-in clients but by a rule.",
@@ -115,9 +119,11 @@ class Access(_Section):
     rules: tuple[Rule, ...] = _setting((), "Rights by pattern of repository.", live=True)
 
     @model_validator(mode="after")
-    def _names_are_unambiguous(self) -> Access:
-        if both := sorted(self.groups.keys() & self.users.keys()):
-            raise ValueError(f"'{both[0]}' is a group and a user, so a rule could mean either; rename one")
+    def _groups_are_known(self) -> Access:
+        for rule in self.rules:
+            for subject in rule.allow:
+                if subject.startswith("group:") and subject.removeprefix("group:") not in self.groups:
+                    raise ValueError(f"a rule names '{subject}', and 'access.groups' has no such group")
         return self
 
 

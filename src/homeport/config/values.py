@@ -19,8 +19,9 @@ _BYTES = {"": 1, "B": 1} | {
 }
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
-_PATTERN_PART = re.compile(r"\*\*|[a-z0-9._*-]+")
+_PATTERN_PART = re.compile(r"\*\*|(?:[a-z0-9._-]|\*(?!\*))+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
+_EVERYBODY = "anonymous"
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
 
 
@@ -99,6 +100,19 @@ def _check_pattern(value: str) -> str:
 def _check_name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise ValueError("must be a name: a letter or digit, then at most 127 of letters, digits and . _ @ + -")
+    if value == _EVERYBODY:
+        raise ValueError(f"must be another name: in a rule, '{_EVERYBODY}' is everybody")
+    return value
+
+
+def _check_subject(value: str) -> str:
+    kind, colon, name = value.partition(":")
+    if value not in ("*", _EVERYBODY):
+        if colon and kind not in ("user", "group"):
+            raise ValueError(
+                "must be a name, 'user:NAME', 'group:NAME', '*' (who is logged in) or 'anonymous' (everybody)"
+            )
+        _check_name(name if colon else value)
     return value
 
 
@@ -141,6 +155,7 @@ Network = Annotated[
 Url = Annotated[str, AfterValidator(_check_url)]
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
 Name = Annotated[str, AfterValidator(_check_name)]
+Subject = Annotated[str, AfterValidator(_check_subject)]
 HostName = Annotated[str, AfterValidator(_check_host_name)]
 FilePath = Annotated[Path, PlainValidator(_parse_path), PlainSerializer(str), WithJsonSchema({"type": "string"})]
 Count = Annotated[int, Strict()]

@@ -1,0 +1,107 @@
+"""`homeport config`: whether the configuration is right, what it comes to, its schema, and reading it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import yaml
+
+from homeport.cli.context import SERVE, Context
+from homeport.cli.output import CommandError, Exit
+from homeport.cli.verbs import Verbs
+from homeport.config import SecretUnreadable, Settings
+from homeport.config.tree import schema
+from homeport.storage.datafolder import DataFolder, Running
+
+_RELOAD_SECONDS_MAX = 10.0
+_POLL_SECONDS = 0.05
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verbs."""
+    config = verbs.family("config", "Check, show and take over the configuration.")
+    config.verb("check", "Say whether the configuration is right, and every problem with its line.", check)
+    config.verb("show", "Print every setting as it holds: defaults, file, environment and command line together.", show)
+    config.verb(
+        "schema", "Print the JSON Schema of homeport.yaml, for editors.", print_schema, data=False, as_json=False
+    )
+    config.verb(
+        "reload",
+        "Make the running server read the configuration again.",
+        reload,
+        more="A configuration that is wrong changes nothing: the server keeps what it has and this verb says why.",
+    )
+
+
+async def check(context: Context) -> int:
+    settings = context.settings()
+    problems = list(_unreadable(settings, context.environ))
+    source = context.config_file or "no configuration file; the defaults"
+    text = "\n".join(problems) or f"{source}: all is right"
+    context.output.result({"file": str(context.config_file or ""), "problems": problems}, text)
+    return Exit.WRONG if problems else Exit.DONE
+
+
+def _unreadable(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    """The files and secrets that the settings name and that this user cannot read."""
+    for name, user in settings.access.users.items():
+        try:
+            user.password.read(environ)
+        except SecretUnreadable as error:
+            yield f"access.users.{name}.password: {error}"
+    for setting, path in _files(settings):
+        try:
+            with path.open("rb"):
+                pass
+        except OSError as error:
+            yield f"{setting}: {path} cannot be read: {error.strerror}"
+
+
+def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
+    if settings.server.tls:
+        yield "server.tls.certificate", settings.server.tls.certificate
+        yield "server.tls.key", settings.server.tls.key
+    for path in settings.client.ca:
+        yield "client.ca", path
+    for name, host in settings.client.hosts.items():
+        if host.ca:
+            yield f"client.hosts.{name}.ca", host.ca
+
+
+async def show(context: Context) -> int:
+    tree = context.settings().model_dump(mode="json")
+    context.output.result(tree, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).rstrip())
+    return Exit.DONE
+
+
+async def print_schema(context: Context) -> int:
+    context.output.line(json.dumps(schema(), indent=2))
+    return Exit.DONE
+
+
+async def reload(context: Context) -> int:
+    folder = DataFolder.open(context.settings().data, create=False)
+    before = folder.running(SERVE)
+    if before is None:
+        raise CommandError(f"no server runs on {folder.path}; it reads the configuration when it starts")
+    os.kill(before.pid, signal.SIGHUP)
+    after = await _answer(context, folder, before)
+    context.output.result({"applied": after.applied, "answer": after.answer}, after.answer)
+    return Exit.DONE if after.applied else Exit.WRONG
+
+
+async def _answer(context: Context, folder: DataFolder, before: Running) -> Running:
+    """What the server says once it has read the configuration again."""
+    deadline = context.clock.monotonic() + _RELOAD_SECONDS_MAX
+    while context.clock.monotonic() < deadline:
+        await context.clock.sleep(_POLL_SECONDS)
+        now = folder.running(SERVE)
+        if now and now.pid == before.pid and now.reloads > before.reloads:
+            return now
+    raise CommandError(
+        f"the server (process {before.pid}) gave no answer within {_RELOAD_SECONDS_MAX:.0f} seconds; see its log"
+    )

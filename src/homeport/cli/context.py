@@ -1,0 +1,99 @@
+"""What every verb is handed, and how it says which settings and which data folder it works on."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from argparse import Namespace
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from homeport.cli.output import Output
+from homeport.clock import Clock
+from homeport.config import Settings, load
+from homeport.config.values import parse_address
+from homeport.events import Origin
+from homeport.registry.registry import Registry
+from homeport.storage.datafolder import DataFolder, RoleLock
+
+CONFIG_FILE = Path("homeport.yaml")
+
+#: The role of a process that serves.
+SERVE = "serve"
+
+
+class Serve(Protocol):
+    """`homeport.app.serve`: serves until the process is told to stop."""
+
+    async def __call__(
+        self,
+        settings: Settings,
+        *,
+        reread: Callable[[], Settings],
+        ready: Callable[[str], None],
+        lock: RoleLock,
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What the composition root builds for the command line, which must not import it."""
+
+    serve: Serve
+    open_registry: Callable[[Settings], AbstractAsyncContextManager[Registry]]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a verb is handed."""
+
+    arguments: Namespace
+    output: Output
+    environ: Mapping[str, str]
+    clock: Clock
+    doors: Doors
+
+    @property
+    def config_file(self) -> Path | None:
+        """`--config`, else ./homeport.yaml where there is one."""
+        if self.arguments.config is not None:
+            return Path(self.arguments.config)
+        return CONFIG_FILE if CONFIG_FILE.is_file() else None
+
+    def settings(self) -> Settings:
+        """The settings with what the command line says on top. Raises `ConfigError`."""
+        settings = load(self.config_file, self.environ)
+        if (data := getattr(self.arguments, "data", None)) is not None:
+            settings = settings.model_copy(update={"data": Path(data)})
+        if (listen := getattr(self.arguments, "listen", None)) is not None:
+            server = settings.server.model_copy(update={"listen": parse_address(listen)})
+            settings = settings.model_copy(update={"server": server})
+        return settings
+
+    @property
+    def origin(self) -> Origin:
+        """Who runs this, for the audit log: the user of the machine."""
+        uid = os.getuid()
+        try:
+            return Origin(f"cli:{pwd.getpwuid(uid).pw_name}")
+        except KeyError:
+            return Origin(f"cli:{uid}")
+
+    @asynccontextmanager
+    async def registry(self, *, create: bool = False) -> AsyncIterator[Registry]:
+        """The registry of the data folder, beside a server that may be running on it.
+
+        Only where `create` says so is a folder made that is not there: a slip in --data must not look like an empty
+        registry.
+        """
+        settings = self.settings()
+        folder = DataFolder.open(settings.data, create=create)
+        folder.prepare_database(settings.database_path, create=create)
+        async with self.doors.open_registry(settings) as registry:
+            yield registry
+
+
+Handler = Callable[[Context], Awaitable[int]]

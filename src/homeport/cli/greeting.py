@@ -1,0 +1,84 @@
+"""What `homeport up` says to who starts a registry for the first time: where it is, who may use it, what to try."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from homeport.auth import users
+from homeport.cli import passwords
+from homeport.cli.context import Context
+from homeport.config import Settings
+from homeport.db.database import Transaction
+
+ADMINISTRATOR = "admin"
+PASSWORD_FILE = "first-password.txt"  # noqa: S105 (a file's name)
+
+_LATER = f"(told only this once; `homeport user passwd {ADMINISTRATOR}` sets another)."
+
+
+async def make_administrator(context: Context, settings: Settings) -> str | None:
+    """Where nobody could log in, add an administrator; the sentence that tells its password, this once.
+
+    A terminal is told. Anything else may be a log that is kept, so there the password goes to a file of the data
+    folder, which is written before the administrator is there.
+    """
+    if settings.access.users:
+        return None
+    async with context.doors.open_registry(settings) as registry:
+        if await registry.db.read(_anybody):
+            return None
+        password = passwords.generate(context.clock)
+        told = f"is  {password}"
+        if not context.output.to_terminal:
+            path = settings.data / PASSWORD_FILE
+            _write_secret(path, password)
+            told = f"is in the file {path}"
+        password_hash = await passwords.hash_new(context.clock, password)
+        await registry.db.write(users.add, context.clock, context.origin, ADMINISTRATOR, password_hash, admin=True)
+    return f"The first administrator is '{ADMINISTRATOR}', its password {told}\n" + _LATER
+
+
+def text(settings: Settings, url: str, administrator: str | None) -> str:
+    """What is said once the server answers at `url`."""
+    address = (settings.server.url or url).partition("://")[2]
+    host, _, port = address.rpartition(":")
+    if host in ("0.0.0.0", "[::]"):  # noqa: S104 (compared, not bound)
+        address = f"localhost:{port}"
+    login = ADMINISTRATOR if administrator else next(iter(settings.access.users), "NAME")
+    lines = [
+        f"Serving from {settings.data.resolve()}. {_openness(settings)}",
+        *([administrator] if administrator else []),
+        "",
+        "Try:",
+        f"  docker login {address} -u {login}",
+        f"  docker pull busybox && docker tag busybox {address}/busybox",
+        f"  docker push {address}/busybox",
+        f"  docker pull {address}/busybox",
+        "",
+        "Ctrl-C stops it; the next start finds everything again.",
+    ]
+    return "\n".join(lines)
+
+
+def _openness(settings: Settings) -> str:
+    access = settings.access
+    if access.anonymous:
+        return f"Anybody may {', '.join(access.anonymous)}, without a login."
+    if any(rule.visibility == "public" or "anonymous" in rule.allow for rule in access.rules):
+        return "Some repositories are public; the others need a login."
+    return "It is private: nobody pulls or pushes without a login."
+
+
+def _anybody(tx: Transaction) -> bool:
+    return bool(users.everyone(tx))
+
+
+def _write_secret(path: Path, secret: str) -> None:
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(handle, "w") as file:
+        if os.geteuid() == 0:
+            folder = path.parent.stat()
+            os.fchown(handle, folder.st_uid, folder.st_gid)
+        file.write(f"{secret}\n")

@@ -1,0 +1,84 @@
+"""From the words on the command line to a verb, and from what went wrong to a sentence and an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import traceback
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import uvloop
+
+from homeport.cli import configuration, copying, initialize, repositories, serving, tags, tokens, users
+from homeport.cli.context import Context, Doors
+from homeport.cli.output import CommandError, Exit, Output
+from homeport.cli.verbs import Verbs
+from homeport.client.errors import ClientError
+from homeport.clock import SystemClock
+from homeport.config import ConfigError, SecretUnreadable, process_environment
+from homeport.db.database import DatabaseError
+from homeport.oci.errors import RegistryError
+from homeport.storage.blobstore import StorageError
+from homeport.storage.datafolder import DataFolderError
+
+_EPILOG = """\
+exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 partly done, 4 skipped
+`homeport VERB --help` tells more of each. Start with: homeport up"""
+
+#: What is wrong with the world or the request, rather than with the program: its text is for people.
+_EXPECTED = (CommandError, DataFolderError, SecretUnreadable, RegistryError, ClientError, DatabaseError, StorageError)
+
+
+def build() -> tuple[ArgumentParser, Verbs]:
+    """The parser, and the verbs that it knows."""
+    parser = ArgumentParser(
+        "homeport",
+        description="A container registry that a person can own.",
+        epilog=_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"homeport {version('homeport')}")
+    verbs = Verbs(parser.add_subparsers(title="verbs", metavar="VERB", required=True))
+    for family in (serving, initialize, configuration, users, tokens, repositories, tags, copying):
+        family.add(verbs)
+    return parser, verbs
+
+
+def run(argv: Sequence[str], doors: Doors) -> int:
+    """Do what `argv` says; the exit code."""
+    parser, _ = build()
+    arguments = parser.parse_args(argv)
+    output = Output.of_process(as_json=arguments.as_json)
+    context = Context(arguments, output, process_environment(), SystemClock(), doors)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            code: int = runner.run(arguments.handler(context))
+            return code
+    except BrokenPipeError:
+        # Whoever read our output, such as `head`, has enough. Nothing more may be written, also not at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.DONE
+    except KeyboardInterrupt:
+        output.note("stopped")
+        return 130
+    except Exception as error:  # noqa: BLE001 (whatever it is, a person gets a sentence)
+        if arguments.debug:
+            traceback.print_exc()
+        return _explain(error, output)
+
+
+def _explain(error: Exception, output: Output) -> int:
+    if isinstance(error, ConfigError):
+        for problem in error.problems:
+            output.note(str(problem))
+        return Exit.WRONG
+    if isinstance(error, OSError) and error.strerror:
+        output.note(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    elif isinstance(error, _EXPECTED):
+        output.note(str(error))
+    else:
+        output.note(f"a fault in Homeport: {type(error).__name__}: {error}; run it again with --debug to see where")
+    return error.exit if isinstance(error, CommandError) else Exit.FAILED

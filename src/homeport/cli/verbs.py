@@ -1,0 +1,53 @@
+"""The tree of verbs: argparse, with the options that many verbs share said once."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter, _SubParsersAction
+from dataclasses import dataclass, field
+
+from homeport.cli.context import CONFIG_FILE, Handler
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb as it is typed, such as `user add`."""
+
+    name: str
+    help: str
+    parser: ArgumentParser
+
+
+@dataclass(slots=True)
+class Verbs:
+    """A place of the tree where verbs are added; `all` has those of the whole tree, in order."""
+
+    children: _SubParsersAction[ArgumentParser]
+    prefix: str = ""
+    all: list[Verb] = field(default_factory=list)
+
+    def family(self, name: str, help_text: str) -> Verbs:
+        """A noun whose verbs follow it: `homeport user add`."""
+        parser = self.children.add_parser(name, help=help_text, description=help_text)
+        children = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+        return Verbs(children, f"{self.prefix}{name} ", self.all)
+
+    def verb(
+        self, name: str, help_text: str, handler: Handler, *, more: str = "", data: bool = True, as_json: bool = True
+    ) -> ArgumentParser:
+        """A verb. `data`: it works on a data folder; `as_json`: a script might read what it prints."""
+        parser = self.children.add_parser(
+            name,
+            help=help_text,
+            description=f"{help_text}\n\n{more}" if more else help_text,
+            formatter_class=RawDescriptionHelpFormatter,
+        )
+        parser.set_defaults(handler=handler, as_json=False)
+        shared = parser.add_argument_group("options that many verbs share")
+        shared.add_argument("--config", metavar="FILE", help=f"the configuration; ./{CONFIG_FILE} if it is there")
+        if data:
+            shared.add_argument("--data", metavar="DIR", help="the data folder; wins over the configuration")
+        if as_json:
+            shared.add_argument("--json", action="store_true", dest="as_json", help="print JSON for scripts")
+        shared.add_argument("--debug", action="store_true", help="show where in the program an error came from")
+        self.all.append(Verb(self.prefix + name, help_text, parser))
+        return parser
