@@ -1,0 +1,134 @@
+"""Reading a blob from another registry: resumed when the connection is cut, verified before its last byte is passed on.
+
+Holds: `read` gives the bytes of the blob or raises; never more than its size, and never its last bytes unless all of
+them together have its digest. What is in memory does not grow with the blob.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+from homeport.client.errors import BadAnswer, ConnectionFailed, ContentMismatch
+from homeport.client.remote import Remote
+from homeport.client.retries import TEMPORARY_STATUSES, Retries
+from homeport.client.transport import OpenAnswer
+from homeport.oci.digest import new_hasher
+from homeport.oci.manifest import Descriptor
+
+CHUNK_BYTES_MAX = 1024 * 1024
+
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}|\*)")
+
+
+class BlobDownload:
+    """One blob as it comes. `close` when done with it, read to its end or not."""
+
+    def __init__(self, remote: Remote, path: str, scopes: tuple[str, ...], blob: Descriptor) -> None:
+        self.blob = blob
+        self._remote = remote
+        self._path = path
+        self._scopes = scopes
+        self._answer: OpenAnswer | None = None
+        self._position = 0
+        self._hasher = new_hasher(blob.digest.algorithm)
+        self._hashed_bytes = 0
+        self._retries = Retries(remote.transport.clock)
+
+    async def read(self, position: int) -> bytes:
+        """The next bytes at `position`, nothing at the end. May go back to an earlier position, never skip ahead."""
+        if position > self._hashed_bytes:
+            raise ValueError("a blob is read from its beginning; what is skipped could not be verified")
+        if position >= self.blob.size:
+            self._verify()
+            return b""
+        while True:
+            try:
+                chunk = await self._read(position)
+            except ConnectionFailed as error:
+                self.close()
+                if not error.temporary or not await self._retries.failed():
+                    raise
+            else:
+                self._retries.progressed()
+                self._account(chunk)
+                return chunk
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """All bytes from the beginning."""
+        position = 0
+        while chunk := await self.read(position):
+            yield chunk
+            position += len(chunk)
+
+    def close(self) -> None:
+        """Gives up the connection. A later `read` opens a new one."""
+        if self._answer is not None:
+            self._answer.close()
+            self._answer = None
+
+    async def _read(self, position: int) -> bytes:
+        if self._answer is None or self._position != position:
+            self.close()
+            self._answer = await self._open(position)
+        chunk = await self._answer.read(CHUNK_BYTES_MAX)
+        if not chunk:
+            raise self._ended_at(position, self._answer)
+        if position + len(chunk) > self.blob.size:
+            raise ContentMismatch(f"{self._answer.request}: sends more than the {self.blob.size} bytes of this blob")
+        return chunk
+
+    def _account(self, chunk: bytes) -> None:
+        start, self._position = self._position, self._position + len(chunk)
+        if self._position > self._hashed_bytes:
+            self._hasher.update(chunk[self._hashed_bytes - start :])
+            self._hashed_bytes = self._position
+        if self._hashed_bytes == self.blob.size:
+            self._verify()
+
+    def _verify(self) -> None:
+        encoded = self._hasher.hexdigest()
+        if encoded != self.blob.digest.encoded:
+            self.close()
+            sent = f"{self.blob.digest.algorithm}:{encoded}"
+            raise ContentMismatch(f"{self._remote.host}: what it sends as blob {self.blob.digest} is {sent}")
+
+    async def _open(self, position: int) -> OpenAnswer:
+        """An answer whose next byte is the one at `position`.
+
+        Asks the registry itself each time: the address that it redirects to may have expired.
+        """
+        headers = {"Range": f"bytes={position}-"} if position else {}
+        while True:
+            answer = await self._remote.open(self._path, self._scopes, headers)
+            try:
+                if answer.status in (200, 206):
+                    await self._go_to(position, answer)
+                    return answer
+                refusal = await answer.whole()
+            except BaseException:
+                answer.close()
+                raise
+            if refusal.status not in TEMPORARY_STATUSES or not await self._retries.failed(refusal.headers):
+                raise self._remote.refused(refusal)
+
+    async def _go_to(self, position: int, answer: OpenAnswer) -> None:
+        start, size = 0, answer.body_bytes
+        if answer.status == 206:
+            found = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+            if found is None or int(found[1]) != position:
+                raise BadAnswer(f"{answer.request}: sends another range than the one from {position}")
+            start, size = position, int(found[2]) if found[2] != "*" else None
+        if size is not None and size != self.blob.size:
+            raise ContentMismatch(f"{answer.request}: has {size} bytes, and the manifest says {self.blob.size}")
+        # A server that cannot do ranges sends everything: what we have is read once more and dropped.
+        while start < position:
+            skipped = await answer.read(min(CHUNK_BYTES_MAX, position - start))
+            if not skipped:
+                raise self._ended_at(start, answer)
+            start += len(skipped)
+        self._position = position
+
+    def _ended_at(self, position: int, answer: OpenAnswer) -> ConnectionFailed:
+        text = f"{answer.request}: ended after {position} of {self.blob.size} bytes"
+        return ConnectionFailed(text, temporary=True)

@@ -1,0 +1,191 @@
+"""Another registry, spoken to as a client: reaching it, being let in, pages, and the calls that name no repository.
+
+What concerns one repository is in `repository`. Holds: our login goes to this registry's own origin only, whatever
+address a request is for; lists end, whatever the registry says.
+Source: OCI distribution-spec; Docker's conventions where that is silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from yarl import URL
+
+from homeport.client import trust
+from homeport.client.credentials import Credential
+from homeport.client.errors import BadAnswer, LoginFailed, Refused, TlsFailed
+from homeport.client.logins import Logins
+from homeport.client.redaction import shown_url
+from homeport.client.refusals import refused
+from homeport.client.transport import Answer, Body, OpenAnswer, Request, Transport, with_retries
+from homeport.oci.reference import DOCKER_HUB
+
+#: Where the registry of a host in references really is, if it is not that host.
+ENDPOINTS = {DOCKER_HUB: "registry-1.docker.io"}
+
+#: Asked of every list: what all large registries accept (Amazon's refuses more), and few enough for one answer.
+PAGE_ITEMS = 1_000
+#: Some registries send all tags of a repository in one answer, with much beside the names.
+PAGE_BYTES_MAX = 32 * 1024 * 1024
+PAGES_MAX = 10_000
+
+SMALL_ANSWER_BYTES_MAX = 256 * 1024
+
+#: Times that one request is sent: before a challenge, after it, and once more with a fresh token.
+_SENT_MAX = 3
+
+_NEXT = re.compile(r'<([^>]*)>[^,<]*;\s*rel\s*=\s*"?next"?', re.IGNORECASE)
+
+AnyAnswer = TypeVar("AnyAnswer", Answer, OpenAnswer)
+
+
+class Remote:
+    """One registry. `host` is its name in references (`docker.io`, `quay.io`, `localhost:5000`)."""
+
+    def __init__(self, host: str, transport: Transport, credential: Credential | None = None) -> None:
+        self.host = host
+        self.transport = transport
+        self._credential = credential
+        self._logins: Logins | None = None
+        self._base: URL | None = None
+        self._finding_base = asyncio.Lock()
+
+    async def ping(self) -> None:
+        """Returns if there is a registry that lets us in; otherwise says why not."""
+        answer = await self.fetch("GET", "/v2/")
+        if answer.status != 200:
+            raise self.refused(answer)
+
+    async def catalog(self) -> AsyncIterator[str]:
+        """The names of all repositories that the registry shows us. Many public registries show none."""
+        async for page in self.pages(f"/v2/_catalog?n={PAGE_ITEMS}", "repositories", ("registry:catalog:*",)):
+            for name in page:
+                yield str(name)
+
+    async def fetch(
+        self,
+        method: str,
+        address: str | URL,
+        scopes: tuple[str, ...] = (),
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Body = None,
+        bytes_max: int = SMALL_ANSWER_BYTES_MAX,
+        silence_seconds: float | None = None,
+    ) -> Answer:
+        """The whole answer, whatever its status; what is temporary was tried again. `address` is a path or an address.
+
+        A request whose body is a stream is sent once: where to go on, only its caller knows.
+        """
+        base = await self.base()
+        url = address if isinstance(address, URL) else URL(f"{base}{address}", encoded=True)
+        request = Request(method, url, headers or {}, body, on_behalf_of=base.host, silence_seconds=silence_seconds)
+
+        async def send() -> Answer:
+            return await self._let_in(request, scopes, lambda ready: self.transport.fetch(ready, bytes_max=bytes_max))
+
+        return await (send() if callable(body) else with_retries(self.transport.clock, send))
+
+    async def open(self, path: str, scopes: tuple[str, ...], headers: Mapping[str, str]) -> OpenAnswer:
+        """The answer to a GET, whatever its status, with its body still to be read. Sent once; the caller closes it."""
+        base = await self.base()
+        request = Request("GET", URL(f"{base}{path}", encoded=True), headers)
+        return await self._let_in(request, scopes, self.transport.open)
+
+    async def pages(
+        self, path: str, key: str, scopes: tuple[str, ...], headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[list[Any]]:
+        """The list under `key` of each page, following `Link` as it is: registries differ in what they put there."""
+        base = await self.base()
+        url: URL | None = URL(f"{base}{path}", encoded=True)
+        seen: set[URL] = set()
+        while url is not None:
+            if url in seen or len(seen) >= PAGES_MAX:
+                raise BadAnswer(f"{self.host}: the pages of {path.partition('?')[0]} do not end")
+            seen.add(url)
+            answer = await self.fetch("GET", url, scopes, headers=headers, bytes_max=PAGE_BYTES_MAX)
+            if answer.status != 200:
+                raise self.refused(answer)
+            yield _items(answer, key)
+            url = self._next_page(answer, url)
+
+    def refused(self, answer: Answer) -> Refused:
+        """The error that an unwanted `answer` is."""
+        secrets = self._logins.secrets if self._logins is not None else ()
+        error = refused(answer, now=self.transport.clock.now(), secrets=secrets)
+        if answer.status == 401 and self._credential is None:
+            return LoginFailed(f"{error}; no login is known for {self.host}", status=401, code=error.code)
+        return error
+
+    async def base(self) -> URL:
+        """Scheme, host and port of the registry. The first call finds out whether it speaks TLS, where that is open."""
+        if self._base is None:
+            async with self._finding_base:
+                if self._base is None:
+                    self._base = await self._find_base()
+                    realms = self.transport.settings.host(URL(f"https://{self.host}")).realms
+                    self._logins = Logins(self.transport, self._base, self._credential, realms)
+        return self._base
+
+    async def _find_base(self) -> URL:
+        secure = URL(f"https://{ENDPOINTS.get(self.host, self.host)}")
+        plain = secure.with_scheme("http").with_port(secure.explicit_port)
+        settings = self.transport.settings.host(secure)
+        if not settings.insecure and not trust.is_loopback(secure.host or ""):
+            return secure
+        if secure.port == 80:
+            return plain
+        try:
+            await self.transport.fetch(Request("GET", secure / "v2/"), bytes_max=SMALL_ANSWER_BYTES_MAX)
+        except TlsFailed:
+            return plain
+        return secure
+
+    async def _let_in(
+        self, request: Request, scopes: tuple[str, ...], send: Callable[[Request], Awaitable[AnyAnswer]]
+    ) -> AnyAnswer:
+        """What `send` gives for `request` with our login for `scopes`, which a first 401 may have to ask for."""
+        sent = 0
+        while True:
+            answer = await send(await self._authorized(request, scopes))
+            sent += 1
+            if answer.status != 401 or sent == _SENT_MAX or not self._challenged(answer, scopes):
+                return answer
+            if isinstance(answer, OpenAnswer):
+                answer.close()
+
+    async def _authorized(self, request: Request, scopes: tuple[str, ...]) -> Request:
+        # An upload's Location may lead to another host: our login for the registry is not for that.
+        if self._logins is None or self._base is None or not trust.same_origin(request.url, self._base):
+            return replace(request, authorization=None)
+        return replace(request, authorization=await self._logins.header(scopes))
+
+    def _challenged(self, answer: Answer | OpenAnswer, scopes: tuple[str, ...]) -> bool:
+        if self._logins is None or self._base is None or not trust.same_origin(answer.url, self._base):
+            return False
+        return self._logins.challenged(answer.challenges, scopes, answer.request.authorization)
+
+    def _next_page(self, answer: Answer, url: URL) -> URL | None:
+        found = _NEXT.search(answer.headers.get("Link", ""))
+        if found is None:
+            return None
+        following = trust.resolve(url, found[1].strip())
+        if not trust.same_origin(following, url):
+            raise BadAnswer(f"{self.host}: the next page is said to be at {shown_url(following)}, another host")
+        return following
+
+
+def _items(answer: Answer, key: str) -> list[Any]:
+    """The list under `key`; null counts as empty, as Go programs write an empty list."""
+    try:
+        items = json.loads(answer.body)[key] or []
+    except (ValueError, KeyError, TypeError, RecursionError):
+        items = None
+    if not isinstance(items, list):
+        raise BadAnswer(f"{answer.request}: answers with something else than a list of {key}")
+    return items

@@ -1,0 +1,377 @@
+"""HTTP as we speak it: one request at a time, redirects, TLS, time-outs, limits, and errors that may be shown.
+
+Knows nothing of registries or logins. Holds:
+- `Authorization` is sent to the origin of the request and not along a redirect to another (`trust`);
+- what a stranger's redirect or token service names is not inside our network, unless the host that named it is too;
+- every answer that is read into memory has a limit; every wait has one;
+- no cookie is kept, no login comes from the environment, nothing is decompressed: bytes are what digests name;
+- whatever aiohttp raises leaves here as a `ClientError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from aiohttp.abc import ResolveResult
+from yarl import URL
+
+from homeport.client import trust
+from homeport.client.errors import BadAnswer, ClientError, ConnectionFailed, TlsFailed, Untrusted
+from homeport.client.redaction import plain_text, shown_url
+from homeport.client.retries import TEMPORARY_STATUSES, Retries
+from homeport.client.settings import ClientSettings
+from homeport.clock import Clock
+
+REDIRECTS_MAX = 5
+
+#: What is read of an answer that says no: enough for the registry's errors, too little to hurt.
+ERROR_BYTES_MAX = 64 * 1024
+
+#: What aiohttp buffers of one answer before it stops reading from the socket.
+BUFFER_BYTES = 512 * 1024
+
+USER_AGENT = "homeport"
+
+#: A request's body: bytes, or what makes the stream anew (a redirect or a challenge makes us send it again).
+Body = bytes | Callable[[], AsyncIterator[bytes]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `headers` must give a streamed body's Content-Length."""
+
+    method: str
+    url: URL
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Body = None
+    #: The value of the header of that name; only for the origin of `url`.
+    authorization: str | None = None
+    #: The host that a person named, which may be inside our network; another host gets there only from inside.
+    on_behalf_of: str | None = None
+    #: Longest wait for the answer after the body went out; the settings' `silence_seconds` if None.
+    silence_seconds: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.method} {shown_url(self.url)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer whose body was read whole."""
+
+    request: Request
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    #: Where it came from in the end, after redirects: what a relative Location or Link starts from.
+    url: URL
+    challenges: tuple[str, ...]
+
+
+class OpenAnswer:
+    """An answer whose body is still to be read. `close` when done with it, read to its end or not."""
+
+    def __init__(self, request: Request, response: aiohttp.ClientResponse) -> None:
+        self.request = request
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.url = response.url
+        self.challenges = tuple(response.headers.getall("WWW-Authenticate", ()))
+        #: Its Content-Length.
+        self.body_bytes = response.content_length
+        self._response = response
+
+    async def read(self, bytes_max: int) -> bytes:
+        """The next bytes; nothing at the end."""
+        with _translated(self.request):
+            return await self._response.content.read(bytes_max)
+
+    async def whole(self, bytes_max: int = 0) -> Answer:
+        """All of it; `BadAnswer` if that is more than `bytes_max`. Of a refusal, `ERROR_BYTES_MAX` bytes are enough."""
+        no = self.status >= 400
+        limit = ERROR_BYTES_MAX if no else bytes_max
+        body = bytearray()
+        try:
+            while self.request.method != "HEAD" and (chunk := await self.read(limit + 1 - len(body))):
+                body += chunk
+                if len(body) > limit:
+                    break
+        finally:
+            self.close()
+        if len(body) > limit and not no:
+            raise BadAnswer(f"{self.request}: answers with more than {limit} bytes")
+        return Answer(self.request, self.status, self.headers, bytes(body[:limit]), self.url, self.challenges)
+
+    def close(self) -> None:
+        """The connection is kept for other requests if the body was read to its end."""
+        self._response.release()
+
+
+class Transport:
+    """Connections to other hosts. One for a whole process; `async with` opens and closes it."""
+
+    def __init__(self, settings: ClientSettings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self._tls: dict[str, ssl.SSLContext] = {}
+        self._resolver: _Resolver | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._stranger_session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._resolver = _Resolver()
+        self._session = _open_session(self._resolver)
+        self._stranger_session = _open_session(_PublicResolver())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for session in (self._session, self._stranger_session):
+            if session is not None:
+                await session.close()
+        self._session = self._stranger_session = self._resolver = None
+
+    async def open(self, request: Request) -> OpenAnswer:
+        """The answer to `request`, redirects followed, its body still to be read. The caller closes it."""
+        hop = request
+        for _ in range(REDIRECTS_MAX + 1):
+            response = await self._send(hop)
+            location = response.headers.get("Location")
+            if response.status not in (301, 302, 303, 307, 308) or location is None:
+                return OpenAnswer(request, response)
+            response.release()
+            if response.status not in (307, 308) and request.method not in ("GET", "HEAD"):
+                raise BadAnswer(f"{hop}: redirects with {response.status}, which would lose the body")
+            target = trust.resolve(hop.url, location)
+            trust.check_redirect(hop.url, target)
+            kept = request.authorization if trust.same_origin(target, request.url) else None
+            behalf = request.on_behalf_of or request.url.host
+            hop = replace(request, url=target, authorization=kept, on_behalf_of=behalf)
+        raise BadAnswer(f"{request}: redirects more than {REDIRECTS_MAX} times")
+
+    async def fetch(self, request: Request, *, bytes_max: int) -> Answer:
+        """The whole answer to `request`, whatever its status; `BadAnswer` if it is larger than `bytes_max`."""
+        if callable(request.body):  # a blob takes as long as it takes, while it moves
+            return await (await self.open(request)).whole(bytes_max)
+        with _translated(request):
+            async with self.clock.timeout(max(self.settings.answer_seconds, request.silence_seconds or 0.0)):
+                return await (await self.open(request)).whole(bytes_max)
+
+    async def _send(self, request: Request) -> aiohttp.ClientResponse:
+        session = self._session_for(request)
+        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
+        if request.authorization is not None:
+            headers["Authorization"] = request.authorization
+        stream = _Watched(request.body()) if callable(request.body) else None
+        timeout = aiohttp.ClientTimeout(
+            total=None,
+            sock_connect=self.settings.connect_seconds,
+            sock_read=request.silence_seconds or self.settings.silence_seconds,
+        )
+        with _translated(request):
+            sending = session.request(
+                request.method,
+                request.url,
+                headers=headers,
+                data=stream or request.body,
+                allow_redirects=False,
+                ssl=self._tls_for(request.url),
+                timeout=timeout,
+            )
+            return await (sending if stream is None else _send_stream(sending, stream, self.settings.silence_seconds))
+
+    def _session_for(self, request: Request) -> aiohttp.ClientSession:
+        if self._session is None or self._stranger_session is None or self._resolver is None:
+            raise RuntimeError("the transport is used outside of its `async with`")
+        host, named = request.url.host or "", request.on_behalf_of or request.url.host or ""
+        if host == named or host in self.settings.hosts or self._resolver.is_internal(named):
+            return self._session
+        if trust.is_internal_address(host):
+            raise Untrusted(f"{named} sends us to {shown_url(request.url)}, inside our network")
+        return self._stranger_session
+
+    def _tls_for(self, url: URL) -> ssl.SSLContext | bool:
+        if url.scheme != "https":
+            return True
+        host = self.settings.host(url)
+        if host.insecure:
+            return False
+        key = str(host.ca or "")
+        if key not in self._tls:
+            files = (*self.settings.ca, *((host.ca,) if host.ca else ()))
+            context = ssl.create_default_context()
+            for file in files:
+                try:
+                    context.load_verify_locations(cafile=file)
+                except OSError as error:  # ssl.SSLError is one
+                    raise ClientError(f"{file} is no certificate authority to use: {_reason(error)}") from None
+            self._tls[key] = context
+        return self._tls[key]
+
+
+async def with_retries(clock: Clock, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
+    """What `attempt` gives, tried again while its failure is temporary; the last answer may still be a failure."""
+    retries = Retries(clock)
+    while True:
+        try:
+            answer = await attempt()
+        except ConnectionFailed as error:
+            if not error.temporary or not await retries.failed():
+                raise
+        else:
+            if answer.status not in TEMPORARY_STATUSES or not await retries.failed(answer.headers):
+                return answer
+
+
+def _open_session(resolver: aiohttp.ThreadedResolver) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(resolver=resolver, limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        requote_redirect_url=False,
+        read_bufsize=BUFFER_BYTES,
+    )
+
+
+class _Watched:
+    """A body that is being sent, and how far that is."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self.taken = 0
+        #: Whether the next move is not the host's: its bytes are being fetched, or all were taken.
+        self.not_waiting_for_host = False
+        self.failure: Exception | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self.not_waiting_for_host = True
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            # aiohttp would tell of it as a broken connection; the caller has to learn what really went wrong.
+            self.failure = error
+            raise
+        self.not_waiting_for_host = False
+        self.taken += 1
+        return chunk
+
+
+async def _send_stream(
+    sending: Coroutine[Any, Any, aiohttp.ClientResponse], stream: _Watched, silence_seconds: float
+) -> aiohttp.ClientResponse:
+    """The answer to a request whose body is `stream`.
+
+    Given up when the host takes nothing of the body for `silence_seconds`: aiohttp has no time-out for writing.
+    """
+    task = asyncio.create_task(sending)
+    try:
+        while not task.done():
+            taken = stream.taken
+            await asyncio.wait({task}, timeout=silence_seconds)
+            if not task.done() and stream.taken == taken and not stream.not_waiting_for_host:
+                raise TimeoutError
+        return await task
+    except aiohttp.ClientError:
+        if stream.failure is not None:
+            raise stream.failure from None
+        raise
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+
+
+class _Resolver(aiohttp.ThreadedResolver):
+    """Remembers which names lead inside our network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._internal: set[str] = set()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        if any(trust.is_internal_address(result["host"]) for result in found):
+            self._internal.add(host)
+        return found
+
+    def is_internal(self, host: str) -> bool:
+        return trust.is_internal_address(host) or host in self._internal
+
+
+class _LeadsInside(Exception):
+    """A stranger's name has an address inside our network."""
+
+
+class _PublicResolver(aiohttp.ThreadedResolver):
+    """Finds nothing inside our network. What is checked is what is connected to: no second look-up can differ."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        if any(trust.is_internal_address(result["host"]) for result in found):
+            raise _LeadsInside(host)
+        return found
+
+
+@contextmanager
+def _translated(request: Request) -> Iterator[None]:
+    """Turns what aiohttp and the system raise into `ClientError`."""
+    try:
+        yield
+    except _LeadsInside:
+        raise Untrusted(f"{request.on_behalf_of} sends us to {shown_url(request.url)}, inside our network") from None
+    except aiohttp.ClientResponseError as error:
+        raise BadAnswer(f"{request}: the answer is not HTTP: {plain_text(error.message)}") from None
+    except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+        raise _connection_failed(error, request) from None
+
+
+def _connection_failed(error: Exception, request: Request) -> ConnectionFailed:
+    host = request.url.host
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            why = plain_text(str(error.certificate_error))
+            return ConnectionFailed(
+                f"{request}: the certificate of {host} is not trusted ({why}); its authority can be given as client.ca",
+                temporary=False,
+            )
+        case aiohttp.ClientConnectorDNSError():
+            again = getattr(error.os_error, "errno", None) == socket.EAI_AGAIN
+            return ConnectionFailed(f"{request}: there is no host {host}", temporary=again)
+        case aiohttp.ClientConnectorSSLError():
+            return TlsFailed(f"{request}: no TLS with {host}: {_reason(error.os_error)}", temporary=False)
+        case aiohttp.ClientConnectorError():
+            text = f"{request}: cannot connect to {host}:{request.url.port}: {_reason(error.os_error)}"
+            if request.url.scheme == "https" and isinstance(error.os_error, ConnectionResetError):
+                return TlsFailed(text, temporary=True)
+            return ConnectionFailed(text, temporary=True)
+        case aiohttp.ConnectionTimeoutError():
+            return ConnectionFailed(f"{request}: {host} does not answer", temporary=True)
+        case TimeoutError():
+            return ConnectionFailed(f"{request}: nothing moved for too long", temporary=True)
+        case aiohttp.ClientOSError():
+            return ConnectionFailed(f"{request}: the connection broke: {_reason(error)}", temporary=True)
+        case _:
+            return ConnectionFailed(f"{request}: the connection was closed early", temporary=True)
+
+
+def _reason(error: Exception) -> str:
+    return plain_text(getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__)

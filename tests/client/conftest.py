@@ -1,0 +1,42 @@
+"""Fixtures of the client's tests: connections, and registries to talk to."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from homeport.client.settings import ClientSettings
+from homeport.client.transport import Transport
+from tests.client.clocks import QuickClock
+from tests.client.servers import DockerRegistry
+
+
+@pytest.fixture
+def clock() -> QuickClock:
+    return QuickClock()
+
+
+@pytest.fixture
+async def transport(clock: QuickClock) -> AsyncIterator[Transport]:
+    async with Transport(ClientSettings(), clock) as transport:
+        yield transport
+
+
+@pytest.fixture
+def docker_registry(tmp_path: Path) -> Iterator[DockerRegistry]:
+    """Open to everybody, over plain http."""
+    folder = tmp_path / "docker-registry"
+    folder.mkdir()
+    registry = DockerRegistry.start(folder)
+    yield registry
+    registry.stop()
+
+
+@pytest.fixture
+def private_docker_registry(tmp_path: Path) -> Iterator[DockerRegistry]:
+    """With a login (Basic) and TLS."""
+    folder = tmp_path / "private-docker-registry"
+    folder.mkdir()
+    registry = DockerRegistry.start(folder, login=True, tls=True)
+    yield registry
+    registry.stop()
