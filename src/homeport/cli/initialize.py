@@ -13,7 +13,7 @@ from homeport.cli.output import Exit, WrongUsage
 from homeport.cli.verbs import Verbs
 from homeport.config import Address
 from homeport.config.settings import Settings
-from homeport.config.tree import ANY_ENTRY, ANY_KEY, bare, entry, section, settings
+from homeport.config.tree import ANY_ENTRY, ANY_KEY, Setting, bare, entry, section, settings
 
 _HEAD = """\
 # Homeport's settings. Every one has a default, which is what the comments show: take away the # where you want another.
@@ -55,7 +55,8 @@ def _section(model: type[BaseModel], depth: int) -> list[str]:
     for name, field in model.model_fields.items():
         below = section(field.annotation)
         if below is None:
-            lines += [f"\n{indent}# {field.description}\n"]
+            choices = f" One of: {', '.join(words)}." if (words := Setting((name,), field).choices) else ""
+            lines += [f"\n{indent}# {field.description}{choices}\n"]
             lines += _entries(field.annotation, indent)
             lines += [f"{indent}#{name}: {_flow(field.default)}\n"]
         elif field.default is None:

@@ -14,7 +14,7 @@ import uvloop
 
 from homeport.cli import configuration, copying, initialize, repositories, serving, tags, tokens, users
 from homeport.cli.context import Context, Doors
-from homeport.cli.output import CommandError, Exit, Output
+from homeport.cli.output import EXIT_CODES, CommandError, Exit, Output
 from homeport.cli.verbs import Verbs
 from homeport.client.errors import ClientError
 from homeport.clock import SystemClock
@@ -24,8 +24,8 @@ from homeport.oci.errors import RegistryError
 from homeport.storage.blobstore import StorageError
 from homeport.storage.datafolder import DataFolderError
 
-_EPILOG = """\
-exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 partly done, 4 skipped
+_EPILOG = f"""\
+exit codes: {EXIT_CODES}
 `homeport VERB --help` tells more of each. Start with: homeport up"""
 
 #: What is wrong with the world or the request, rather than with the program: its text is for people.

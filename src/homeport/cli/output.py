@@ -24,6 +24,9 @@ class Exit(IntEnum):
     SKIPPED = 4
 
 
+EXIT_CODES = "0 done, 1 failed, 2 wrong usage or configuration, 3 partly done, 4 skipped"
+
+
 class CommandError(Exception):
     """A verb could not do what was asked; the text is a sentence with what to do."""
 

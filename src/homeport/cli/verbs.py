@@ -7,14 +7,21 @@ from dataclasses import dataclass, field
 
 from homeport.cli.context import CONFIG_FILE, Handler
 
+SHARED = {
+    "--config": f"the configuration; ./{CONFIG_FILE} if it is there",
+    "--data": "the data folder; wins over the configuration",
+    "--json": "print JSON for scripts",
+    "--debug": "show where in the program an error came from",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One verb as it is typed, such as `user add`."""
+    """One verb as it is typed, such as `user add`. `shared` are its options that many verbs have."""
 
     name: str
-    help: str
     parser: ArgumentParser
+    shared: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -42,12 +49,12 @@ class Verbs:
             formatter_class=RawDescriptionHelpFormatter,
         )
         parser.set_defaults(handler=handler, as_json=False)
-        shared = parser.add_argument_group("options that many verbs share")
-        shared.add_argument("--config", metavar="FILE", help=f"the configuration; ./{CONFIG_FILE} if it is there")
+        group = parser.add_argument_group("options that many verbs share")
+        shared = [group.add_argument("--config", metavar="FILE", help=SHARED["--config"])]
         if data:
-            shared.add_argument("--data", metavar="DIR", help="the data folder; wins over the configuration")
+            shared += [group.add_argument("--data", metavar="DIR", help=SHARED["--data"])]
         if as_json:
-            shared.add_argument("--json", action="store_true", dest="as_json", help="print JSON for scripts")
-        shared.add_argument("--debug", action="store_true", help="show where in the program an error came from")
-        self.all.append(Verb(self.prefix + name, help_text, parser))
+            shared += [group.add_argument("--json", action="store_true", dest="as_json", help=SHARED["--json"])]
+        shared += [group.add_argument("--debug", action="store_true", help=SHARED["--debug"])]
+        self.all.append(Verb(self.prefix + name, parser, tuple(option.option_strings[0] for option in shared)))
         return parser

@@ -53,10 +53,12 @@ class _Section(BaseModel):
 
 
 class Tls(_Section):
-    """Where the certificate is; both files are read again when they change."""
+    """Serve HTTPS; both files are read again when they change."""
 
-    certificate: FilePath = Field(description="The certificate in PEM, followed by those between it and the authority.")
-    key: FilePath = Field(description="The certificate's private key in PEM.")
+    certificate: FilePath = Field(
+        description="Serve HTTPS with this certificate (PEM, with those between it and its authority behind it)."
+    )
+    key: FilePath = Field(description="The private key of the certificate, PEM.")
 
 
 class Server(_Section):
@@ -68,7 +70,7 @@ class Server(_Section):
     url: Url | None = _setting(
         None, "The address that clients use, where it is not the one they send, as behind some proxies."
     )
-    tls: Tls | None = _setting(None, "Serve HTTPS with this certificate; without it, plain HTTP.")
+    tls: Tls | None = _setting(None, "Serve HTTPS; both files are read again when they change. Without it, plain HTTP.")
     trusted_proxies: tuple[Network, ...] = _setting(
         (), "Addresses or networks of proxies whose X-Forwarded-For, -Proto and -Host headers are believed."
     )

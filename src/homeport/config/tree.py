@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Strict
 from pydantic.fields import FieldInfo
@@ -40,6 +40,12 @@ class Setting:
     @property
     def help(self) -> str:
         return self.field.description or ""
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it can be, where there are only some."""
+        kind = bare(self.field.annotation)
+        return get_args(kind) if get_origin(kind) is Literal else ()
 
     @property
     def live(self) -> bool:
