@@ -82,7 +82,7 @@ def _check_references(tx: Transaction, registry: Registry, repository: str, mani
         if reference.role is Role.CHILD and not _is_held(tx, repository, reference.digest)
     )
     for reference in named:
-        sparse = reference.role is Role.CHILD and registry.rules.sparse.match(repository)
+        sparse = reference.role is Role.CHILD and registry.rules.is_sparse(repository)
         if reference.digest in absent and not sparse:
             raise ManifestBlobUnknown(f"{reference.role} {reference.digest}")
     return [reference.digest for reference in named if reference.digest not in absent]
@@ -211,9 +211,11 @@ async def push(
     if actual != digest:
         raise DigestInvalid(f"the {len(data)} bytes that came are {actual}")
     manifest = oci_manifest.parse(data, content_type)
-    if not await registry.db.read(_is_held, repository, digest) or not await _still_whole(
-        registry, repository, digest, data
-    ) or not await registry.db.write(_retag, registry, origin, repository, digest, manifest, names):
+    if (
+        not await registry.db.read(_is_held, repository, digest)
+        or not await _still_whole(registry, repository, digest, data)
+        or not await registry.db.write(_retag, registry, origin, repository, digest, manifest, names)
+    ):
         await _store(registry, origin, repository, digest, manifest, names)
     return Pushed(digest, manifest.subject)
 

@@ -29,29 +29,49 @@ class Referrer:
     annotations: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some manifests, and whether there are more behind them."""
+
+    manifests: list[Stored]
+    more: bool
+
+
+#: A page describes manifests of at most this many bytes together (but always one): their annotations are in it.
+PAGE_BYTES_MAX = 4 * 1024 * 1024
+
+
 # --- facts ------------------------------------------------------------------------------------------------------
 
 
-def page(
-    tx: Transaction, repository: str, subject: Digest, artifact_type: str | None, after: str, limit: int
-) -> list[Stored]:
+def page(tx: Transaction, repository: str, subject: Digest, artifact_type: str | None, after: str, limit: int) -> Page:
     """At most `limit` manifests whose subject it is, or that its fallback tag lists, by digest, after `after`."""
     where = "repository = ? AND subject = ? AND digest > ?"
     parameters: list[str | int] = [repository, subject, after]
     if artifact_type is not None:
         where += " AND artifact_type = ?"
         parameters.append(artifact_type)
-    rows = tx.all(
-        f"SELECT digest, media_type, data FROM held_manifests WHERE {where} ORDER BY digest LIMIT ?",
-        (*parameters, limit),
+    # Sizes first: what is listed may be 4 MiB of annotations each.
+    sizes = dict(
+        tx.all(
+            f"SELECT digest, length(data) FROM held_manifests WHERE {where} ORDER BY digest LIMIT ?",  # noqa: S608
+            (*parameters, limit + 1),
+        )
     )
-    found = {row[0]: Stored(*row) for row in rows}
     for digest in _listed(tx, repository, subject):
-        if digest > after and digest not in found:
+        if digest > after and digest not in sizes:
             stored = manifests.by_digest(tx, repository, digest)
-            if stored is not None and artifact_type in (None, _parsed(stored).artifact_type):
-                found[digest] = stored
-    return [found[digest] for digest in sorted(found)][:limit]
+            if stored is not None and artifact_type in {None, _parsed(stored).artifact_type}:
+                sizes[digest] = len(stored.data)
+    chosen: list[str] = []
+    room = PAGE_BYTES_MAX
+    for digest in sorted(sizes)[:limit]:
+        room -= sizes[digest]
+        if room < 0 and chosen:
+            break
+        chosen.append(digest)
+    found = (manifests.by_digest(tx, repository, digest) for digest in chosen)
+    return Page([stored for stored in found if stored is not None], len(chosen) < len(sizes))
 
 
 def _listed(tx: Transaction, repository: str, subject: Digest) -> list[Digest]:
@@ -75,10 +95,10 @@ def _parsed(stored: Stored) -> Manifest:
 
 async def get(
     registry: Registry, repository: str, subject: Digest, artifact_type: str | None, after: str, limit: int
-) -> list[Referrer]:
-    """At most `limit` referrers of the subject, which need not exist, in the order of their digests."""
+) -> tuple[list[Referrer], bool]:
+    """At most `limit` referrers of the subject, which need not exist, by digest; and whether there are more."""
     found = await registry.db.read(page, repository, subject, artifact_type, after, limit)
-    return [_describe(stored) for stored in found]
+    return [_describe(stored) for stored in found.manifests], found.more
 
 
 def _describe(stored: Stored) -> Referrer:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from homeport.auth import patterns
 from homeport.clock import Clock
 from homeport.db.database import Database
 from homeport.oci.errors import ReadOnly
-from homeport.oci.pattern import Patterns
 from homeport.storage.blobstore import BlobStore
 
 
@@ -17,7 +17,7 @@ class Rules:
 
     manifest_bytes_max: int = 4 * 1024 * 1024
     #: Repositories whose indexes may name children that are not here, as mirrors of some platforms do.
-    sparse: Patterns = field(default_factory=Patterns)
+    sparse: tuple[str, ...] = ()
     #: Why nothing may be changed at the moment; None where it may.
     read_only: str | None = None
     #: How long a write hold lasts: longer than any disk needs to take one blob in.
@@ -26,6 +26,10 @@ class Rules:
     keep_seconds: float = 24 * 3600.0
     #: A promise is not renewed more often than this, so that it does not cost a write for each request.
     keep_renewal_seconds: float = 3600.0
+
+    def is_sparse(self, repository: str) -> bool:
+        """Whether indexes of the repository may name children that are not here."""
+        return any(patterns.matches(pattern, repository) for pattern in self.sparse)
 
 
 @dataclass(slots=True)

@@ -68,7 +68,8 @@ def _exists(tx: Transaction, origin: Origin, repository: str, upload: str) -> bo
 
 def _take_over(tx: Transaction, registry: Registry, origin: Origin, repository: str, upload: str) -> int | None:
     row = tx.one(
-        "UPDATE uploads SET epoch = epoch + 1, moved_at = ? WHERE id = ? AND repository = ? AND actor = ? RETURNING epoch",
+        "UPDATE uploads SET epoch = epoch + 1, moved_at = ?"
+        " WHERE id = ? AND repository = ? AND actor = ? RETURNING epoch",
         (registry.clock.now(), upload, repository, origin.actor),
     )
     return row[0] if row else None

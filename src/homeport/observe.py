@@ -1,0 +1,136 @@
+"""What the program says of itself while it runs: structured log lines and counters.
+
+Holds: one line is one JSON object (or one plain line); no secret is ever handed to this module; what strangers wrote
+is escaped, so it can't forge a line. Lines below `warning` may wait a tenth of a second so that a busy server writes
+many at once; whoever owns the loop calls `flush`.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from io import TextIOBase
+from typing import TextIO
+
+from homeport.clock import Clock
+
+
+class Level(IntEnum):
+    """How much a line matters."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+
+
+#: Lines that wait at most; more are written at once.
+WAITING_MAX = 512
+
+_quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
+
+
+class Log:
+    """A stream of log lines."""
+
+    def __init__(
+        self, stream: TextIO | TextIOBase, clock: Clock, *, level: Level = Level.INFO, as_json: bool = True
+    ) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._as_json = as_json
+        self._waiting: list[str] = []
+        self.level = level
+
+    def debug(self, event: str, **fields: object) -> None:
+        self.write(Level.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        self.write(Level.INFO, event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        self.write(Level.WARNING, event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        self.write(Level.ERROR, event, fields)
+
+    def write(self, level: Level, event: str, fields: Mapping[str, object]) -> None:
+        """Write a line, or let it wait for the next `flush`."""
+        if level < self.level:
+            return
+        values = {"time": round(self._clock.now(), 6), "level": level.name.lower(), "event": event, **fields}
+        if self._as_json:
+            line = "{" + ",".join(f"{_quote(key)}:{_value(value)}" for key, value in values.items()) + "}\n"
+        else:
+            line = " ".join(f"{key}={_value(value)}" for key, value in values.items()) + "\n"
+        self._waiting.append(line)
+        if level >= Level.WARNING or len(self._waiting) >= WAITING_MAX:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if self._waiting:
+            lines, self._waiting = self._waiting, []
+            self._stream.write("".join(lines))
+            self._stream.flush()
+
+
+def _value(value: object) -> str:
+    if isinstance(value, str):
+        return _quote(value)
+    return json.dumps(value, default=str)
+
+
+#: Upper ends of the buckets of `homeport_request_seconds`.
+SECONDS_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 300.0)
+
+
+class Counters:
+    """What is counted for `/metrics`. Only the event loop's thread touches it."""
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[str, str, int], int] = {}
+        self.buckets: dict[str, list[int]] = {}
+        self.seconds: dict[str, float] = {}
+        self.totals: dict[str, int] = {}
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count an answered request."""
+        key = (route, method, status)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        buckets = self.buckets.get(route)
+        if buckets is None:
+            buckets = self.buckets[route] = [0] * (len(SECONDS_BUCKETS) + 1)
+            self.seconds[route] = 0.0
+        buckets[bisect_left(SECONDS_BUCKETS, seconds)] += 1
+        self.seconds[route] += seconds
+
+    def add(self, name: str, amount: int = 1) -> None:
+        """Add to a total of its own, `homeport_<name>_total`."""
+        self.totals[name] = self.totals.get(name, 0) + amount
+
+    def exposition(self, gauges: Mapping[str, float]) -> str:
+        """Everything in Prometheus' text format, with gauges that were measured just now."""
+        lines = ["# TYPE homeport_requests_total counter"]
+        for (route, method, status), count in sorted(self.requests.items()):
+            lines.append(f'homeport_requests_total{{route="{route}",method="{method}",status="{status}"}} {count}')
+        lines.append("# TYPE homeport_request_seconds histogram")
+        for route, buckets in sorted(self.buckets.items()):
+            lines += _histogram(route, buckets, self.seconds[route])
+        for name, total in sorted(self.totals.items()):
+            lines += [f"# TYPE homeport_{name}_total counter", f"homeport_{name}_total {total}"]
+        for name, value in sorted(gauges.items()):
+            lines += [f"# TYPE homeport_{name} gauge", f"homeport_{name} {value:.17g}"]
+        return "\n".join(lines) + "\n"
+
+
+def _histogram(route: str, buckets: list[int], seconds: float) -> list[str]:
+    name = "homeport_request_seconds"
+    lines = []
+    cumulative = 0
+    for end, count in zip((*SECONDS_BUCKETS, "+Inf"), buckets, strict=True):
+        cumulative += count
+        lines.append(f'{name}_bucket{{route="{route}",le="{end}"}} {cumulative}')
+    return [*lines, f'{name}_sum{{route="{route}"}} {seconds:.6f}', f'{name}_count{{route="{route}"}} {cumulative}']

@@ -1,0 +1,179 @@
+"""The program as one ASGI application: every request comes in here, and every answer leaves here.
+
+Holds: each request has an id, is answered once, counted once and logged once, whatever is raised while it is handled.
+There is no stack of middleware: what happens to a request is written below, from top to bottom.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+
+from homeport.auth.actors import ANONYMOUS, Actor
+from homeport.observe import Level
+from homeport.oci.errors import HeadersTooLarge, NotFound, Unauthorized, Unsupported, UploadOutOfOrder
+from homeport.server import failures, routes, status, token
+from homeport.server.access import Challenge, anonymous_may_everything
+from homeport.server.context import Call, Context
+from homeport.server.distribution.uploads import session_headers
+from homeport.server.http import Receive, Request, Response, Scope, Send, json_response
+from homeport.server.proxies import client_address
+
+#: What is read of a body after its request was refused, so that the client sees why.
+DRAIN_BYTES_MAX = 8 * 1024 * 1024
+DRAIN_SECONDS = 2.0
+
+_PLAIN: Mapping[bytes, tuple[str, Callable[[Context], Awaitable[Response]]]] = {
+    b"/healthz": ("healthz", status.health),
+    b"/readyz": ("readyz", status.ready),
+    b"/metrics": ("metrics", status.metrics),
+}
+
+
+class Application:
+    """The ASGI application."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        #: Ids are this process's own random start and a number, so they are cheap and still unique in a log.
+        self._id_prefix = context.registry.clock.new_id()[:12]
+        self._requests = 0
+        #: Requests that are not answered yet.
+        self.active = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        context = self._context
+        clock = context.registry.clock
+        started = clock.monotonic()
+        self._requests += 1
+        self.active += 1
+        request = self._request(scope, receive)
+        handled = _Handled()
+        try:
+            try:
+                response = await self._answer(scope, request, handled)
+            except Challenge as challenge:
+                response = failures.response(challenge.error, challenge.headers(context, request))
+            except Exception as error:  # noqa: BLE001 (the one place that must let nothing through)
+                response = self._failed(error, request, handled)
+            response.headers.append((b"docker-distribution-api-version", b"registry/2.0"))
+            response.headers.append((b"x-request-id", request.id.encode("ascii")))
+            if response.status >= 400:
+                await request.drain(DRAIN_BYTES_MAX, DRAIN_SECONDS)
+            handled.status = response.status
+            handled.bytes = response.body_bytes
+            await response.send(send, head=request.method == "HEAD")
+        finally:
+            self.active -= 1
+            self._note(scope, request, handled, clock.monotonic() - started)
+
+    def _request(self, scope: Scope, receive: Receive) -> Request:
+        options = self._context.options
+        address: str = scope["client"][0]
+        request = Request(
+            scope,
+            receive,
+            self._context.registry.clock,
+            request_id=f"{self._id_prefix}{self._requests:x}",
+            address=address,
+            idle_seconds=options.body_idle_seconds,
+        )
+        if options.trusted_proxies:
+            request.address = client_address(address, request.header(b"x-forwarded-for"), options.trusted_proxies)
+        return request
+
+    async def _answer(self, scope: Scope, request: Request, handled: _Handled) -> Response:
+        context = self._context
+        if sum(len(key) + len(value) for key, value in scope["headers"]) > context.options.header_bytes_max:
+            raise HeadersTooLarge
+        path: bytes = scope["raw_path"]
+        if path.startswith(b"/v2/") or path == b"/v2":
+            return await self._registry(path, request, handled)
+        if path == b"/token":
+            handled.route = "token"
+            return await token.answer(context, request)
+        plain = _PLAIN.get(path)
+        if plain is None:
+            raise NotFound(path[:200].decode("ascii", "replace"))
+        handled.route = plain[0]
+        if request.method not in {"GET", "HEAD"}:
+            raise Unsupported(f"{request.method} of {plain[0]}")
+        return await plain[1](context)
+
+    async def _registry(self, path: bytes, request: Request, handled: _Handled) -> Response:
+        context = self._context
+        if path in {b"/v2/", b"/v2"}:
+            handled.route = "version"
+            return await self._version(request, handled)
+        route = routes.read(path)
+        handled.route = route.name
+        handlers = routes.HANDLERS[route.name]
+        handler = handlers.get(request.method) or (handlers.get("GET") if request.method == "HEAD" else None)
+        if handler is None:
+            raise Unsupported(f"{request.method} of {route.name}")
+        handled.actor = await self._authenticate(request)
+        call = Call(context, request, handled.actor, route.repository, route.reference)
+        try:
+            return await handler(call)
+        except UploadOutOfOrder as error:
+            response = failures.response(error)
+            response.headers += session_headers(route.repository, route.reference, error.accepted_bytes or 0)
+            return response
+
+    async def _version(self, request: Request, handled: _Handled) -> Response:
+        """GET `/v2/`: whether the client has to log in, and where. Source: distribution-spec, end-1."""
+        if request.method not in {"GET", "HEAD"}:
+            raise Unsupported(f"{request.method} of /v2/")
+        handled.actor = await self._authenticate(request)
+        if request.header(b"authorization") is None and not anonymous_may_everything(self._context.policy):
+            raise Challenge(Unauthorized(), None, None)
+        return json_response(200, {})
+
+    async def _authenticate(self, request: Request) -> Actor:
+        authorization = request.header(b"authorization")
+        try:
+            return await self._context.logins.authenticate(authorization, request.address)
+        except Unauthorized as error:
+            raise Challenge(error, None, "invalid_token") from None
+
+    def _failed(self, error: Exception, request: Request, handled: _Handled) -> Response:
+        told = failures.as_registry_error(error)
+        handled.error = told.code
+        if told is not error:
+            level = Level.ERROR if told.status == 500 else Level.WARNING
+            fields = {"id": request.id, "error": repr(error), "traceback": traceback.format_exc(limit=-12)}
+            self._context.log.write(level, "request.failed", fields)
+        return failures.response(told)
+
+    def _note(self, scope: Scope, request: Request, handled: _Handled, seconds: float) -> None:
+        context = self._context
+        context.counters.request(handled.route, request.method, handled.status, seconds)
+        fields = {
+            "id": request.id,
+            "method": request.method,
+            "path": scope["raw_path"][:1024].decode("latin-1"),
+            "status": handled.status,
+            "bytes": handled.bytes,
+            "seconds": round(seconds, 6),
+            "address": request.address,
+            "actor": str(handled.actor),
+        }
+        if handled.error is not None:
+            fields["error"] = handled.error
+        context.log.write(Level.INFO, "request", fields)
+
+
+class _Handled:
+    """What became of a request, for its log line."""
+
+    __slots__ = ("actor", "bytes", "error", "route", "status")
+
+    def __init__(self) -> None:
+        self.route = "none"
+        self.actor = ANONYMOUS
+        #: 0 until an answer is on its way: the client was gone before.
+        self.status = 0
+        self.bytes = 0
+        self.error: str | None = None

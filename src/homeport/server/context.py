@@ -1,0 +1,73 @@
+"""What every handler is handed beside the request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+
+from homeport.auth.actors import Actor
+from homeport.auth.logins import Logins
+from homeport.auth.permissions import Policy
+from homeport.events import Origin
+from homeport.observe import Counters, Log
+from homeport.registry.pulls import Pulls
+from homeport.registry.registry import Registry
+from homeport.registry.uploads import Sessions
+from homeport.server.http import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The settings of the server that handlers look at. Replaced as a whole when the configuration is read again."""
+
+    #: The address under which clients reach this server, where it can't be seen from their requests.
+    url: str | None = None
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    manifest_bytes_max: int = 4 * 1024 * 1024
+    page_entries_max: int = 10_000
+    header_bytes_max: int = 64 * 1024
+    body_idle_seconds: float = 300.0
+
+
+@dataclass(slots=True)
+class Context:
+    """The parts of the program that answer requests."""
+
+    registry: Registry
+    logins: Logins
+    log: Log
+    #: What can be asked of the machine just now, for `/metrics` and `/readyz`; name to value.
+    gauges: Callable[[], dict[str, float]]
+    options: Options
+    sessions: Sessions = field(default_factory=Sessions)
+    pulls: Pulls = field(default_factory=Pulls)
+    counters: Counters = field(default_factory=Counters)
+    #: Set while the server finishes what it has and takes nothing new.
+    draining: bool = False
+
+    @property
+    def policy(self) -> Policy:
+        """Who may do what, as the configuration says now."""
+        return self.logins.policy
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to the registry protocol, by somebody who is known."""
+
+    context: Context
+    request: Request
+    actor: Actor
+    repository: str
+    #: The tag, digest or upload id of the path; empty where it has none.
+    reference: str
+
+    @property
+    def registry(self) -> Registry:
+        return self.context.registry
+
+    @property
+    def origin(self) -> Origin:
+        """Who is to stand in the audit log for what this request changes."""
+        return Origin(str(self.actor), self.request.address, self.request.id)

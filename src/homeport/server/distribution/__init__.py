@@ -1,0 +1,1 @@
+"""The endpoints of the OCI distribution specification, a module for each noun."""

@@ -1,0 +1,205 @@
+"""A request and a response, as much of HTTP as a registry needs, on plain ASGI.
+
+Holds: a body is read once, as it comes, and never as a whole unless `Request.body` was told how much of it there may
+be. A body that ends early, is longer than announced, or stands still is an error, never a shorter body.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import parse_qs
+
+from homeport.clock import Clock
+from homeport.oci.errors import BodyIncomplete, BodyStalled, ManifestTooLarge, RequestInvalid, SizeInvalid
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+#: More parameters than this in one query is nobody's honest request.
+QUERY_FIELDS_MAX = 256
+
+
+class ClientGone(Exception):
+    """The client closed the connection; nobody reads an answer."""
+
+
+class Request:
+    """One HTTP request."""
+
+    __slots__ = (
+        "_clock",
+        "_headers",
+        "_idle_seconds",
+        "_query",
+        "_receive",
+        "_scope",
+        "address",
+        "body_ended",
+        "id",
+        "method",
+        "peer",
+    )
+
+    def __init__(
+        self, scope: Scope, receive: Receive, clock: Clock, *, request_id: str, address: str, idle_seconds: float
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._clock = clock
+        self._idle_seconds = idle_seconds
+        self._headers: Headers = scope["headers"]
+        self._query: dict[str, list[str]] | None = None
+        self.method: str = scope["method"]
+        self.id = request_id
+        #: Where it comes from, seen through the proxies that are trusted.
+        self.address = address
+        #: Who opened the connection: the client, or the last proxy.
+        self.peer: str = scope["client"][0]
+        self.body_ended = False
+
+    def header(self, name: bytes) -> str | None:
+        """The first header of this (lower-case) name."""
+        for key, value in self._headers:
+            if key == name:
+                return value.decode("latin-1")
+        return None
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`, as this server was spoken to; a proxy may have been spoken to otherwise."""
+        scheme: str = self._scope["scheme"]
+        return scheme
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """The parameters after `?`, decoded; a parameter without a value counts."""
+        if self._query is None:
+            text = self._scope["query_string"]
+            try:
+                self._query = (
+                    parse_qs(text.decode("ascii"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
+                    if text
+                    else {}
+                )
+            except ValueError:
+                raise RequestInvalid("the query after '?' cannot be read") from None
+        return self._query
+
+    def parameter(self, name: str) -> str | None:
+        """The first value of a parameter."""
+        values = self.query.get(name)
+        return values[0] if values else None
+
+    @property
+    def content_length(self) -> int | None:
+        """The announced length of the body in bytes; None where it comes in chunks of its own."""
+        text = self.header(b"content-length")
+        if text is None:
+            return None
+        if not text.isascii() or not text.isdigit() or len(text) > 18:
+            raise SizeInvalid("Content-Length must be a whole number")
+        return int(text)
+
+    @property
+    def has_body(self) -> bool:
+        """Whether anything can follow the headers."""
+        return self.header(b"transfer-encoding") is not None or self.content_length not in (None, 0)
+
+    async def chunks(self, expected_bytes: int | None = None) -> AsyncIterator[bytes]:
+        """The body as it comes; exactly `expected_bytes` of it where that is known."""
+        if expected_bytes is None:
+            expected_bytes = self.content_length
+        received = 0
+        more = True
+        while more:
+            try:
+                async with self._clock.timeout(self._idle_seconds):
+                    message = await self._receive()
+            except TimeoutError:
+                raise BodyStalled(f"{received} bytes came, then none for {self._idle_seconds:g} s") from None
+            if message["type"] != "http.request":
+                raise BodyIncomplete(f"{received} bytes came")
+            chunk: bytes = message.get("body", b"")
+            more = message.get("more_body", False)
+            received += len(chunk)
+            if expected_bytes is not None and received > expected_bytes:
+                raise SizeInvalid(f"more than {expected_bytes} bytes came")
+            if chunk:
+                yield chunk
+        self.body_ended = True
+        if expected_bytes is not None and received != expected_bytes:
+            raise BodyIncomplete(f"{received} of {expected_bytes} bytes came")
+
+    async def body(self, bytes_max: int) -> bytes:
+        """The whole body, if it is no larger than `bytes_max`; `ManifestTooLarge` otherwise."""
+        length = self.content_length
+        if length is not None and length > bytes_max:
+            raise ManifestTooLarge(f"{length} bytes, at most {bytes_max} are accepted")
+        parts = []
+        received = 0
+        async for chunk in self.chunks():
+            received += len(chunk)
+            if received > bytes_max:
+                raise ManifestTooLarge(f"at most {bytes_max} bytes are accepted")
+            parts.append(chunk)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def drain(self, bytes_max: int, seconds: float) -> None:
+        """Read on for a moment, so that a client that is still sending sees the answer and not a reset."""
+        if self.body_ended or not self.has_body:
+            return
+        try:
+            async with self._clock.timeout(seconds):
+                received = 0
+                while received <= bytes_max:
+                    message = await self._receive()
+                    received += len(message.get("body", b""))
+                    if message["type"] != "http.request" or not message.get("more_body", False):
+                        return
+        except TimeoutError:
+            return
+
+
+@dataclass(slots=True)
+class Response:
+    """An answer: `body` is bytes, or a file that is sent as it lies on disk, or parts that are made while sending.
+
+    For a file and for parts `length` says how many bytes there will be.
+    """
+
+    status: int
+    headers: Headers = field(default_factory=list)
+    body: bytes | Path | AsyncIterator[bytes] = b""
+    length: int | None = None
+
+    @property
+    def body_bytes(self) -> int:
+        return len(self.body) if isinstance(self.body, bytes) else self.length or 0
+
+    async def send(self, send: Send, *, head: bool) -> None:
+        """Write it; for HEAD everything but the body."""
+        headers = self.headers
+        if self.status not in {204, 304}:
+            headers.append((b"content-length", b"%d" % self.body_bytes))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        body = self.body
+        if head or isinstance(body, bytes):
+            await send({"type": "http.response.body", "body": b"" if head or not isinstance(body, bytes) else body})
+        elif isinstance(body, Path):
+            await send({"type": "http.response.pathsend", "path": str(body)})
+        else:
+            async for part in body:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+
+def json_response(status: int, document: object, headers: Headers | None = None) -> Response:
+    """A JSON answer, compact, with the exact media type that clients compare with."""
+    body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    return Response(status, [(b"content-type", b"application/json"), *(headers or [])], body)

@@ -1,0 +1,154 @@
+"""The socket: starting, replacing and stopping Granian, which speaks HTTP and TLS for us.
+
+Granian's embedded server runs on our event loop. It is called experimental and can't read a certificate again, so
+nothing but this module touches it. Holds: while a server is replaced, the port never stops answering: the new one
+listens on the same port (SO_REUSEPORT) before the old one stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings, HTTP2Settings
+from granian.server.embed import Server
+
+#: Connections that wait to be accepted, and requests that are handled at once; more wait in their sockets.
+BACKLOG = 1_024
+REQUESTS_MAX = 4_096
+#: How long a client may take to send its headers.
+HEADER_SECONDS = 30
+#: HTTP/2 lets a client send this much before we took it; its default (64 KiB) throttles uploads.
+WINDOW_BYTES = 4 * 1024 * 1024
+#: How long a freshly started server may take until it accepts.
+START_SECONDS = 10.0
+
+
+class ListenFailed(Exception):
+    """The address could not be listened on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The files of a TLS certificate, with its chain, and of its key."""
+
+    certificate: Path
+    key: Path
+
+    def check(self) -> None:
+        """Raises `ListenFailed` with the reason if the files can't be used together."""
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key)
+        except (OSError, ValueError) as error:
+            raise ListenFailed(f"the certificate {self.certificate} with the key {self.key}: {error}") from None
+
+    def stamp(self) -> tuple[int, int, int, int] | None:
+        """What changes when one of the files does; None while one is missing."""
+        try:
+            first, second = self.certificate.stat(), self.key.stat()
+        except OSError:
+            return None
+        return first.st_mtime_ns, first.st_ino, second.st_mtime_ns, second.st_ino
+
+
+class Listener:
+    """One address on which the application is served."""
+
+    def __init__(self, application: Any, host: str, port: int) -> None:
+        """Take the port. `port` 0: a free one. Raises `ListenFailed`, also when somebody answers there."""
+        self._application = application
+        self._reservation = _reserve(host, port)
+        self.host = host
+        self.port: int = self._reservation.getsockname()[1]
+        self._server: Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self, certificate: Certificate | None) -> None:
+        """Serve; returns when connections are accepted."""
+        if certificate is not None:
+            certificate.check()
+        before, stopping = self._server, self._serving
+        server = self._make(certificate)
+        self._server, self._serving = server, asyncio.create_task(server.serve())
+        await self._accepting()
+        if before is not None and stopping is not None:
+            before.stop()  # type: ignore[no-untyped-call]
+            await asyncio.wait([stopping])
+
+    async def stop(self) -> None:
+        """Accept nothing new. Returns when Granian has let go of the socket; requests may still be running."""
+        self._reservation.close()
+        if self._server is not None and self._serving is not None:
+            self._server.stop()  # type: ignore[no-untyped-call]
+            await asyncio.wait([self._serving])
+
+    def _make(self, certificate: Certificate | None) -> Server:
+        return Server(
+            self._application,
+            address=self.host,
+            port=self.port,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.auto if certificate else HTTPModes.http1,
+            websockets=False,
+            backlog=BACKLOG,
+            backpressure=REQUESTS_MAX,
+            log_enabled=False,
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000),
+            http2_settings=HTTP2Settings(
+                initial_connection_window_size=WINDOW_BYTES,
+                initial_stream_window_size=WINDOW_BYTES,
+                max_headers_size=64 * 1024,
+                keep_alive_interval=30_000,
+            ),
+            ssl_cert=certificate.certificate if certificate else None,
+            ssl_key=certificate.key if certificate else None,
+            ssl_protocol_min=SSLProtocols.tls12,
+        )
+
+    async def _accepting(self) -> None:
+        assert self._serving is not None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + START_SECONDS
+        while loop.time() < deadline:
+            if self._serving.done():
+                raise ListenFailed(f"{self.host}:{self.port}: {self._serving.exception()}")
+            try:
+                _, writer = await asyncio.open_connection(_reachable(self.host), self.port)
+            except OSError:
+                await asyncio.sleep(0.005)
+            else:
+                writer.close()
+                return
+        raise ListenFailed(f"{self.host}:{self.port} did not begin to answer")
+
+
+def _reserve(host: str, port: int) -> socket.socket:
+    """A socket that keeps the port ours without listening on it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if port and _answers(family, host, port):
+        raise ListenFailed(f"{host}:{port} is taken: another program answers there")
+    reservation = socket.socket(family, socket.SOCK_STREAM)
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        reservation.bind((host, port))
+    except OSError as error:
+        reservation.close()
+        raise ListenFailed(f"{host}:{port}: {error.strerror}") from None
+    return reservation
+
+
+def _answers(family: int, host: str, port: int) -> bool:
+    # With SO_REUSEPORT two servers could listen on one port, and each would get half of the requests.
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((_reachable(host), port)) == 0
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared with, not bound to)
