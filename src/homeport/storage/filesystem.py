@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -91,7 +91,7 @@ class FilesystemStore(BlobStore):
     async def digest(self, upload: str, algorithm: str) -> Digest:
         path = self._folder.upload_path(upload)
         running = self._hashes.get(upload)
-        if running is None or running.algorithm != algorithm or running.size != self._folder.size(path):
+        if running is None or running.algorithm != algorithm or running.size != self._size_now(path):
             running = RunningHash(algorithm)
             while await self._run(self._folder.rehash, path, running, _REREAD_BYTES):
                 pass
@@ -154,10 +154,8 @@ class FilesystemStore(BlobStore):
     # --- trash: bytes that are going ----------------------------------------------------------------------------
 
     def retire(self, location: str, trash: str) -> str:
-        try:
+        with _translated():
             return self._folder.retire(self._folder.blob_path(location), trash)
-        except OSError as error:
-            raise _storage_error(error) from error
 
     async def restore(self, trash: str, digest: Digest) -> str:
         return await self._run(self._folder.restore, self._folder.trash_path(trash), digest)
@@ -186,6 +184,11 @@ class FilesystemStore(BlobStore):
         self._remember(upload, running)
         return running
 
+    def _size_now(self, path: Path) -> int | None:
+        """The size of a file that was just written, without a trip to a thread: the kernel has it in memory."""
+        with _translated():
+            return self._folder.size(path)
+
     def _remember(self, upload: str, running: RunningHash) -> None:
         self._hashes.pop(upload, None)
         self._hashes[upload] = running
@@ -197,10 +200,8 @@ class FilesystemStore(BlobStore):
         return asyncio.ensure_future(self._in_thread(function, *args, **kwargs))
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
+        with _translated():
             return await self._threads.run(function, *args, **kwargs)
-        except OSError as error:
-            raise _storage_error(error) from error
 
     async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await _settled(self._job(function, *args, **kwargs))
@@ -252,7 +253,11 @@ async def _settled(job: asyncio.Future[T]) -> T:
     return job.result()
 
 
-def _storage_error(error: OSError) -> StorageError:
-    """What the disk said, in the contract's words."""
-    kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
-    return kind(str(error))
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """What the disk says, in the contract's words."""
+    try:
+        yield
+    except OSError as error:
+        kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
+        raise kind(str(error)) from error

@@ -145,7 +145,7 @@ class BlobFolder:
 
         Where the disk takes only some of it, that stays; the hash then does not cover it and is of no more use.
         """
-        self._make_folder(self._uploads)
+        self._make_own_folders()
         self._take_room(sum(map(len, parts)))
         try:
             handle = self._disk.open_to_write(path, create=offset == 0)
@@ -209,7 +209,7 @@ class BlobFolder:
 
     def put(self, path: Path, digest: Digest, data: bytes) -> str:
         """Make `data` a blob by way of the upload `path`, which is new."""
-        self._make_folder(self._uploads)
+        self._make_own_folders()
         self._take_room(len(data))
         handle = self._disk.open_to_write(path, create=True)
         try:
@@ -279,18 +279,23 @@ class BlobFolder:
 
     def restore(self, path: Path, digest: Digest) -> str:
         """Move the file back from the trash; done already if it is gone from there and the blob lies in its place."""
+        location = _blob_location(digest)
+        target = self._root / location
         try:
             handle = self._disk.open(path)
         except FileNotFoundError:
-            location = _blob_location(digest)
-            if self._disk.size(self._root / location) is None:
+            if self._disk.size(target) is None:
                 raise BlobMissing(path.name) from None
-            self._sync_place(self._root / location)
+            self._sync_place(target)
             return location
         try:
             self._disk.sync(handle)
         finally:
             self._disk.close(handle)
+        # Unlike an upload these bytes are nowhere else: where they go must be durable before they leave where they are.
+        self._make_folder(target.parent.parent)
+        self._mkdir(target.parent)
+        self._disk.sync_folder(target.parent.parent)
         return self._place(path, digest)
 
     def purge(self, path: Path) -> None:
@@ -351,8 +356,7 @@ class BlobFolder:
         target = self._root / location
         self._make_folder(target.parent.parent)
         for attempt in range(_PLACE_ATTEMPTS):
-            with contextlib.suppress(FileExistsError):
-                self._disk.mkdir(target.parent)
+            self._mkdir(target.parent)
             try:
                 self._disk.rename(source, target)
                 break
@@ -368,18 +372,26 @@ class BlobFolder:
         self._disk.sync_folder(target.parent)
         self._disk.sync_folder(target.parent.parent)
 
+    def _make_own_folders(self) -> None:
+        """The trash is made with the first upload, so that a disk that has filled up meanwhile can be cleaned up."""
+        self._make_folder(self._uploads)
+        self._make_folder(self._trash)
+
     def _make_folder(self, path: Path) -> None:
         """Make the folder and those above it up to the root, with durable entries; once in a process."""
         if path in self._durable_folders:
             return
         if path != self._root:
             self._make_folder(path.parent)
-        with contextlib.suppress(FileExistsError):
-            self._disk.mkdir(path)
+        self._mkdir(path)
         # What holds the root may be another user's, and is then that one's to make durable.
         with contextlib.suppress(PermissionError) if path == self._root else contextlib.nullcontext():
             self._disk.sync_folder(path.parent)
         self._durable_folders.add(path)
+
+    def _mkdir(self, path: Path) -> None:
+        with contextlib.suppress(FileExistsError):
+            self._disk.mkdir(path)
 
 
 def _blob_location(digest: Digest) -> str:

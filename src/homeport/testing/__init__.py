@@ -1,1 +1,1 @@
-"""For tests: contract suites, stores and disks that fail, a simulated clock. Shipped, so that others can test with it."""
+"""For tests: contract suites, stores and disks that fail, simulated clocks. Shipped, for others to test with."""

@@ -131,7 +131,7 @@ class MemoryDisk(Disk):
         assert len(parts) <= WRITE_PARTS_MAX
         file = self._file(handle)
         data = b"".join(parts)
-        room = len(file.data) - offset + self.space(Path("/")).free_bytes
+        room = len(file.data) - offset + self._free_bytes()
         if data and room <= 0:
             raise _error(errno.ENOSPC)
         data = data[:room]
@@ -175,7 +175,7 @@ class MemoryDisk(Disk):
         folder = self._folder(path.parent)
         if path.name in folder.entries:
             raise _error(errno.EEXIST, path)
-        if self.space(path.parent).free_bytes < _FOLDER_BYTES:
+        if self._free_bytes() < _FOLDER_BYTES:
             raise _error(errno.ENOSPC, path)
         self._change(folder, (folder, path.name, _Folder()))
 
@@ -196,9 +196,7 @@ class MemoryDisk(Disk):
 
     def space(self, path: Path) -> Space:
         self._folder(path)
-        if self._capacity_bytes is None:
-            return Space(_ENDLESS_BYTES, _ENDLESS_BYTES)
-        return Space(self._capacity_bytes, self._capacity_bytes - self._used_bytes())
+        return Space(self._capacity_bytes or _ENDLESS_BYTES, self._free_bytes())
 
     def file(self, path: Path) -> Path | None:  # noqa: ARG002
         return None
@@ -272,17 +270,19 @@ class MemoryDisk(Disk):
                 image[start : start + len(page)] = page
         return bytes(image)
 
-    def _used_bytes(self) -> int:
-        used = 0
+    def _free_bytes(self) -> int:
+        if self._capacity_bytes is None:
+            return _ENDLESS_BYTES
+        free = self._capacity_bytes
         folders = [self._root]
         while folders:
             for node in folders.pop().entries.values():
                 if isinstance(node, _Folder):
-                    used += _FOLDER_BYTES
+                    free -= _FOLDER_BYTES
                     folders.append(node)
                 else:
-                    used += len(node.data)
-        return used
+                    free -= len(node.data)
+        return free
 
 
 class FailingDisk(Disk):
