@@ -9,46 +9,44 @@ from homeport.auth import users
 from homeport.cli import passwords
 from homeport.cli.context import Context
 from homeport.config import Settings
-from homeport.db.database import Transaction
 
 ADMINISTRATOR = "admin"
 PASSWORD_FILE = "first-password.txt"  # noqa: S105 (a file's name)
 
-_LATER = f"(told only this once; `homeport user passwd {ADMINISTRATOR}` sets another)."
 
-
-async def make_administrator(context: Context, settings: Settings) -> str | None:
-    """Where nobody could log in, add an administrator; the sentence that tells its password, this once.
+async def make_administrator(context: Context, settings: Settings) -> None:
+    """Where nobody could log in, add an administrator and tell its password, this once.
 
     A terminal is told. Anything else may be a log that is kept, so there the password goes to a file of the data
     folder, which is written before the administrator is there.
     """
     if settings.access.users:
-        return None
+        return
     async with context.doors.open_registry(settings) as registry:
-        if await registry.db.read(_anybody):
-            return None
+        if await registry.db.read(users.everyone):
+            return
         password = passwords.generate(context.clock)
         told = f"is  {password}"
+        later = "It is shown only now."
         if not context.output.to_terminal:
             path = settings.data / PASSWORD_FILE
             _write_secret(path, password)
             told = f"is in the file {path}"
+            later = "Delete that file when you have read it."
         password_hash = await passwords.hash_new(context.clock, password)
         await registry.db.write(users.add, context.clock, context.origin, ADMINISTRATOR, password_hash, admin=True)
-    return f"The first administrator is '{ADMINISTRATOR}', its password {told}\n" + _LATER
+    context.output.line(f"The first administrator is '{ADMINISTRATOR}', its password {told}\n{later}\n")
 
 
-def text(settings: Settings, url: str, administrator: str | None) -> str:
+def text(settings: Settings, url: str) -> str:
     """What is said once the server answers at `url`."""
     address = (settings.server.url or url).partition("://")[2]
     host, _, port = address.rpartition(":")
     if host in ("0.0.0.0", "[::]"):  # noqa: S104 (compared, not bound)
         address = f"localhost:{port}"
-    login = ADMINISTRATOR if administrator else next(iter(settings.access.users), "NAME")
+    login = next(iter(settings.access.users), ADMINISTRATOR)
     lines = [
         f"Serving from {settings.data.resolve()}. {_openness(settings)}",
-        *([administrator] if administrator else []),
         "",
         "Try:",
         f"  docker login {address} -u {login}",
@@ -68,10 +66,6 @@ def _openness(settings: Settings) -> str:
     if any(rule.visibility == "public" or "anonymous" in rule.allow for rule in access.rules):
         return "Some repositories are public; the others need a login."
     return "It is private: nobody pulls or pushes without a login."
-
-
-def _anybody(tx: Transaction) -> bool:
-    return bool(users.everyone(tx))
 
 
 def _write_secret(path: Path, secret: str) -> None:

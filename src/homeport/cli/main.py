@@ -29,7 +29,16 @@ exit codes: {EXIT_CODES}
 `homeport VERB --help` tells more of each. Start with: homeport up"""
 
 #: What is wrong with the world or the request, rather than with the program: its text is for people.
-_EXPECTED = (CommandError, DataFolderError, SecretUnreadable, RegistryError, ClientError, DatabaseError, StorageError)
+_EXPECTED = (
+    CommandError,
+    DataFolderError,
+    SecretUnreadable,
+    RegistryError,
+    ClientError,
+    DatabaseError,
+    StorageError,
+    OSError,
+)
 
 
 def build() -> tuple[ArgumentParser, Verbs]:
@@ -75,8 +84,8 @@ def _explain(error: Exception, output: Output) -> int:
         for problem in error.problems:
             output.note(str(problem))
         return Exit.WRONG
-    if isinstance(error, OSError) and error.strerror:
-        output.note(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    if isinstance(error, OSError) and error.filename:
+        output.note(f"{error.filename}: {error.strerror}")
     elif isinstance(error, _EXPECTED):
         output.note(str(error))
     else:

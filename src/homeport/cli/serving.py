@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from homeport.cli import greeting
 from homeport.cli.context import SERVE, Context
-from homeport.cli.output import CommandError, Exit
+from homeport.cli.output import Exit
 from homeport.cli.verbs import Verbs
-from homeport.config import Address
 from homeport.storage.datafolder import DataFolder
-
-_ANSWER_SECONDS_MAX = 2.0
 
 
 def add(verbs: Verbs) -> None:
@@ -35,32 +30,18 @@ async def start(context: Context) -> int:
     folder = DataFolder.open(settings.data, create=True)
     lock = folder.lock(SERVE)
     try:
-        await _refuse_taken_port(settings.server.listen)
         folder.prepare_database(settings.database_path, create=True)
         greets = context.arguments.greets
-        administrator = await greeting.make_administrator(context, settings) if greets else None
+        if greets:
+            await greeting.make_administrator(context, settings)
 
         def ready(url: str) -> None:
             lock.serves(url)
             context.output.line(f"homeport: listening on {url}")
             if greets:
-                context.output.line(greeting.text(settings, url, administrator))
+                context.output.line(greeting.text(settings, url))
 
         await context.doors.serve(settings, reread=context.settings, ready=ready, lock=lock)
     finally:
         lock.release()
     return Exit.DONE
-
-
-async def _refuse_taken_port(address: Address) -> None:
-    """Raise where somebody answers: two that listen at one address each get a part of the requests."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 (compared, not bound)
-    if address.port == 0:
-        return
-    try:
-        async with asyncio.timeout(_ANSWER_SECONDS_MAX):
-            _, writer = await asyncio.open_connection(host, address.port)
-    except (OSError, TimeoutError):
-        return
-    writer.close()
-    raise CommandError(f"something answers on {address} already; stop it, or choose another address with --listen")

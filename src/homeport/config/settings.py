@@ -68,26 +68,30 @@ class Server(_Section):
         Address("127.0.0.1", 5000), "Where to listen, HOST:PORT; 0.0.0.0:5000 is every address of the machine."
     )
     url: Url | None = _setting(
-        None, "The address that clients use, where it is not the one they send, as behind some proxies."
+        None, "The address that clients use, where it is not the one they send, as behind some proxies.", live=True
     )
     tls: Tls | None = _setting(None, "Serve HTTPS; both files are read again when they change. Without it, plain HTTP.")
     trusted_proxies: tuple[Network, ...] = _setting(
-        (), "Addresses or networks of proxies whose X-Forwarded-For, -Proto and -Host headers are believed."
+        (), "Addresses or networks of proxies whose X-Forwarded-For, -Proto and -Host headers are believed.", live=True
     )
     read_only: str | None = _setting(
         None, "Refuse every change and tell clients this reason; pulls go on.", live=True, min_length=1
     )
     drain_seconds: Duration = _setting(30, "How long running requests may go on after the server is told to stop.")
     body_idle_seconds: Duration = _setting(
-        300, "End a request whose body stands still for so long; its upload can be resumed.", gt=0
+        300, "End a request whose body stands still for so long; its upload can be resumed.", live=True, gt=0
     )
-    token_seconds: Duration = _setting(300, "How long a token of the token service is good for.", ge=60)
+    token_seconds: Duration = _setting(
+        300, "How long a bearer token of the token service is good for.", live=True, ge=60, le=86400
+    )
 
 
 class User(_Section):
     """A user that the configuration names; it wins over one of the database with the same name."""
 
-    password: Secret = Field(description="Where the password is: env:NAME or file:/path.")
+    password: Secret = Field(
+        description="Where the password, or its argon2id or bcrypt hash, is: env:NAME or file:/path."
+    )
     admin: Flag = Field(default=False, description="Whether the user may do everything.")
 
 
@@ -132,9 +136,15 @@ class Access(_Section):
 class Limits(_Section):
     """The largest of what a client may send."""
 
-    manifest_bytes: Size = _setting("4MiB", "The largest manifest that is accepted.", ge=64 * 1024, le=64 * 1024**2)
-    page_entries: Count = _setting(1000, "The most tags, repositories or referrers in one answer.", ge=1, le=10_000)
-    header_bytes: Size = _setting("32KiB", "The largest address and headers of one request.", ge=4096, le=1024**2)
+    manifest_bytes: Size = _setting(
+        "4MiB", "The largest manifest that is accepted.", live=True, ge=64 * 1024, le=64 * 1024**2
+    )
+    page_entries: Count = _setting(
+        1000, "The most tags, repositories or referrers in one answer.", live=True, ge=1, le=10_000
+    )
+    header_bytes: Size = _setting(
+        "64KiB", "The largest address and headers of one request.", live=True, ge=4096, le=1024**2
+    )
 
 
 class Storage(_Section):
@@ -147,7 +157,9 @@ class Storage(_Section):
 class Repositories(_Section):
     """What holds for repositories by their pattern."""
 
-    sparse: tuple[Pattern, ...] = _setting((), "Where an index may name manifests that are not here, as mirrors need.")
+    sparse: tuple[Pattern, ...] = _setting(
+        (), "Where an index may name manifests that are not here, as mirrors need.", live=True
+    )
 
 
 class ClientHost(_Section):
@@ -165,14 +177,14 @@ class ClientHost(_Section):
 class Client(_Section):
     """How Homeport calls others."""
 
-    ca: tuple[FilePath, ...] = _setting((), "Authorities in PEM that are trusted beside the system's.")
-    hosts: Mapping[HostName, ClientHost] = _setting({}, "What holds for one host only.")
+    ca: tuple[FilePath, ...] = _setting((), "Authorities in PEM that are trusted beside the system's.", live=True)
+    hosts: Mapping[HostName, ClientHost] = _setting({}, "What holds for one host only.", live=True)
 
 
 class Log(_Section):
     """What is written to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = _setting("info", "The least that is written.")
+    level: Literal["debug", "info", "warning", "error"] = _setting("info", "The least that is written.", live=True)
     format: Literal["text", "json"] = _setting("text", "Lines for people or for machines.")
 
 

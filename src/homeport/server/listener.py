@@ -29,7 +29,7 @@ WINDOW_BYTES = 4 * 1024 * 1024
 START_SECONDS = 10.0
 
 
-class ListenFailed(Exception):
+class ListenFailed(OSError):
     """The address could not be listened on."""
 
 
