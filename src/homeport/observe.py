@@ -31,6 +31,13 @@ WAITING_MAX = 512
 
 _quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
 
+#: What is said of each request; `error` is the code that the client was told, or null.
+REQUEST_FIELDS = ("id", "method", "path", "status", "bytes", "seconds", "address", "actor", "error")
+_REQUEST_JSON = (
+    '{"time":%.6f,"level":"info","event":"request",' + ",".join(f'"{name}":%s' for name in REQUEST_FIELDS) + "}\n"
+)
+_REQUEST_TEXT = 'time=%.6f level="info" event="request" ' + " ".join(f"{name}=%s" for name in REQUEST_FIELDS) + "\n"
+
 
 class Log:
     """A stream of log lines."""
@@ -56,11 +63,19 @@ class Log:
     def error(self, event: str, **fields: object) -> None:
         self.write(Level.ERROR, event, fields)
 
+    def request(self, *values: str | float | None) -> None:
+        """Write the line of a request: the values of `REQUEST_FIELDS`. It is the line that a busy server writes most."""
+        if self.level <= Level.INFO:
+            template = _REQUEST_JSON if self._as_json else _REQUEST_TEXT
+            self._waiting.append(template % (self._clock.now(), *map(_value, values)))
+            if len(self._waiting) >= WAITING_MAX:
+                self.flush()
+
     def write(self, level: Level, event: str, fields: Mapping[str, object]) -> None:
         """Write a line, or let it wait for the next `flush`."""
         if level < self.level:
             return
-        values = {"time": round(self._clock.now(), 6), "level": level.name.lower(), "event": event, **fields}
+        values = {"time": self._clock.now(), "level": level.name.lower(), "event": event, **fields}
         if self._as_json:
             line = "{" + ",".join(f"{_quote(key)}:{_value(value)}" for key, value in values.items()) + "}\n"
         else:
@@ -78,9 +93,14 @@ class Log:
 
 
 def _value(value: object) -> str:
-    if isinstance(value, str):
-        return _quote(value)
-    return json.dumps(value, default=str)
+    kind = type(value)
+    if kind is str:
+        return _quote(value)  # type: ignore[arg-type]
+    if kind is int:
+        return str(value)
+    if kind is float:
+        return f"{value:.6f}"
+    return "null" if value is None else json.dumps(value, default=str)
 
 
 #: Upper ends of the buckets of `homeport_request_seconds`.

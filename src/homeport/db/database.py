@@ -72,6 +72,13 @@ class Database(ABC):
         """
 
     @abstractmethod
+    async def point(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `read`, for a fact of one statement, which is a snapshot by itself; a second one is refused.
+
+        For what is asked at every request: it saves beginning and ending a transaction.
+        """
+
+    @abstractmethod
     async def write(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `fact` returns, once its transaction is durable: it survives a power cut after this line.
 

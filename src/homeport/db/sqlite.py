@@ -74,6 +74,29 @@ class _SqliteTransaction(Transaction):
         """Nothing to do: whoever writes is alone."""
 
 
+class _Point(_SqliteTransaction):
+    """Not a transaction but one statement, which SQLite runs in one of its own."""
+
+    spent = False
+
+    def run(self, sql: str, parameters: Parameters = ()) -> int:
+        self._spend()
+        return super().run(sql, parameters)
+
+    def one(self, sql: str, parameters: Parameters = ()) -> Row | None:
+        self._spend()
+        return super().one(sql, parameters)
+
+    def all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        self._spend()
+        return super().all(sql, parameters)
+
+    def _spend(self) -> None:
+        if self.spent:
+            raise DatabaseError("a point read is one statement; use `read`")
+        self.spent = True
+
+
 class SqliteDatabase(Database):
     """The `Database` contract on a SQLite file."""
 
@@ -84,6 +107,7 @@ class SqliteDatabase(Database):
         in_memory = str(path) == MEMORY
         self._reader = self._writer if in_memory else _connect(path)
         self._reading = _SqliteTransaction(self._reader)
+        self._pointing = _Point(self._reader)
         self._threads: Threads | None = None if in_memory else clock.threads("database", 1)
         self._waiting: list[_Call] = []
         self._draining: asyncio.Task[None] | None = None
@@ -101,6 +125,13 @@ class SqliteDatabase(Database):
                 # Nothing to undo: this ends the snapshot. After an I/O error SQLite has ended it by itself.
                 if self._reader.in_transaction:
                     execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+
+    async def point(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        self._pointing.spent = False
+        try:
+            return fact(self._pointing, *args, **kwargs)
         except sqlite3.Error as error:
             raise _translated(error) from error
 

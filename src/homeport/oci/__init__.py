@@ -1,0 +1,1 @@
+"""The vocabulary of images: pure, no I/O, no clock."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from homeport.oci.digest import Digest
 from homeport.oci.errors import NameInvalid, TagInvalid
@@ -27,7 +28,12 @@ DOCKER_HUB = "docker.io"
 
 def is_repository(name: str) -> bool:
     """Whether `name` can be a repository's."""
-    return len(name) <= REPOSITORY_CHARACTERS_MAX and _REPOSITORY.fullmatch(name) is not None
+    return len(name) <= REPOSITORY_CHARACTERS_MAX and _is_repository(name)
+
+
+@lru_cache(maxsize=8192)
+def _is_repository(name: str) -> bool:
+    return _REPOSITORY.fullmatch(name) is not None
 
 
 def check_repository(name: str) -> str:

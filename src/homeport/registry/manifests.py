@@ -188,7 +188,7 @@ def _delete(tx: Transaction, registry: Registry, origin: Origin, repository: str
 async def get(registry: Registry, repository: str, reference: str) -> Stored:
     """The manifest by tag or digest, or `ManifestUnknown`."""
     fact = by_digest if ":" in reference else by_tag
-    stored = await registry.db.read(fact, repository, reference)
+    stored = await registry.db.point(fact, repository, reference)
     if stored is None:
         raise ManifestUnknown(f"{repository}:{reference}" if fact is by_tag else reference)
     return stored
@@ -212,7 +212,7 @@ async def push(
         raise DigestInvalid(f"the {len(data)} bytes that came are {actual}")
     manifest = oci_manifest.parse(data, content_type)
     if (
-        not await registry.db.read(_is_held, repository, digest)
+        not await registry.db.point(_is_held, repository, digest)
         or not await _still_whole(registry, repository, digest, data)
         or not await registry.db.write(_retag, registry, origin, repository, digest, manifest, names)
     ):
@@ -231,7 +231,7 @@ async def delete(registry: Registry, origin: Origin, repository: str, digest: Di
 
 async def _still_whole(registry: Registry, repository: str, digest: Digest, data: bytes) -> bool:
     """Whether the manifest's file is there in its size. If it is not, pushing it again puts it back."""
-    blob = await registry.db.read(blobs.find, repository, digest)
+    blob = await registry.db.point(blobs.find, repository, digest)
     return blob is not None and await registry.blobs.stat(blob.location) == len(data)
 
 

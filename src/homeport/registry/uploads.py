@@ -188,14 +188,14 @@ async def discard_strays(registry: Registry) -> int:
     """
     count = 0
     async for upload in registry.blobs.uploads():
-        if not await registry.db.read(_known, upload):
+        if not await registry.db.point(_known, upload):
             await registry.blobs.cancel(upload)
             count += 1
     return count
 
 
 async def _check_exists(registry: Registry, origin: Origin, repository: str, upload: str) -> None:
-    if not await registry.db.read(_exists, origin, repository, upload):
+    if not await registry.db.point(_exists, origin, repository, upload):
         raise BlobUploadUnknown(upload)
 
 

@@ -150,19 +150,17 @@ class Application:
     def _note(self, scope: Scope, request: Request, handled: _Handled, seconds: float) -> None:
         context = self._context
         context.counters.request(handled.route, request.method, handled.status, seconds)
-        fields = {
-            "id": request.id,
-            "method": request.method,
-            "path": scope["raw_path"][:1024].decode("latin-1"),
-            "status": handled.status,
-            "bytes": handled.bytes,
-            "seconds": round(seconds, 6),
-            "address": request.address,
-            "actor": str(handled.actor),
-        }
-        if handled.error is not None:
-            fields["error"] = handled.error
-        context.log.write(Level.INFO, "request", fields)
+        context.log.request(
+            request.id,
+            request.method,
+            scope["raw_path"][:1024].decode("latin-1"),
+            handled.status,
+            handled.bytes,
+            seconds,
+            request.address,
+            str(handled.actor),
+            handled.error,
+        )
 
 
 class _Handled:
