@@ -61,7 +61,9 @@ def _section(model: type[BaseModel], depth: int) -> list[str]:
             lines += [f"{indent}#{name}: {_flow(field.default)}\n"]
         elif field.default is None:
             required = ", ".join(f"{key}: /path" for key in below.model_fields)
-            lines += [f"\n{indent}# {field.description}\n", f"{indent}#{name}: {{{required}}}\n"]
+            lines += [f"\n{indent}# {field.description}\n"]
+            lines += [f"{indent}#   {setting.name}: {setting.help}\n" for setting in settings(below)]
+            lines += [f"{indent}#{name}: {{{required}}}\n"]
         else:
             lines += [f"\n{indent}# {below.__doc__}\n", f"{indent}{name}:\n", *_section(below, depth + 1)]
     return lines

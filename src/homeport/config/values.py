@@ -43,14 +43,6 @@ def parse_duration(value: Any) -> float:
     return _quantity(value, _SECONDS, "a number of seconds, or a duration such as 30s, 5m, 12h or 7d")
 
 
-def format_size(size: int) -> str:
-    """`size` bytes as people write it: the largest unit that needs no fraction."""
-    for unit in ("TiB", "GiB", "MiB", "KiB"):
-        if size and size % _BYTES[unit] == 0:
-            return f"{size // _BYTES[unit]}{unit}"
-    return str(size)
-
-
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where to listen. Port 0 lets the system choose a free one."""

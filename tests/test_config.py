@@ -1,0 +1,301 @@
+"""The settings: defaults, files, the environment, and every refusal with its place."""
+
+import contextlib
+import re
+from collections.abc import Callable
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homeport.cli.initialize import template
+from homeport.config import Address, ConfigError, SecretReference, SecretUnreadable, Settings, changes, load
+from homeport.config.tree import schema, settings, variables
+
+Load = Callable[..., Settings]
+
+
+@pytest.fixture
+def load_text(tmp_path: Path) -> Load:
+    def load_it(text: str, environ: dict[str, str] | None = None) -> Settings:
+        path = tmp_path / "homeport.yaml"
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+        return load(path, environ or {})
+
+    return load_it
+
+
+@pytest.fixture
+def refused(load_text: Load) -> Callable[..., list[str]]:
+    """The problems of a configuration, without the folder's name."""
+
+    def problems(text: str, environ: dict[str, str] | None = None) -> list[str]:
+        with pytest.raises(ConfigError) as raised:
+            load_text(text, environ)
+        return [str(problem).rpartition("/homeport.yaml")[2].removeprefix(":") for problem in raised.value.problems]
+
+    return problems
+
+
+def test_everything_has_a_default(load_text: Load) -> None:
+    empty = load_text("")
+    assert empty == load(None, {}) == Settings()
+    assert str(empty.server.listen) == "127.0.0.1:5000"
+    assert empty.database_path == Path("homeport-data/homeport.db")
+    assert empty.access.anonymous == ()
+    assert empty.limits.manifest_bytes == 4 * 1024**2
+    assert empty.storage.reserve_bytes == 1024**3
+
+
+def test_sections_may_be_empty(load_text: Load) -> None:
+    assert load_text("server:\n  # nothing yet\naccess:\nlog: {}\n") == Settings()
+
+
+def test_a_whole_file(load_text: Load) -> None:
+    found = load_text("""
+data: /srv/data
+database: /var/fast/homeport.db
+server:
+  listen: "[::]:443"
+  url: https://registry.lan/
+  tls: {certificate: /c.pem, key: /k.pem}
+  trusted_proxies: [10.0.0.7, 172.16.0.0/12]
+  read_only: moving to the new disk
+  drain_seconds: 1m
+access:
+  anonymous: [pull]
+  groups: {ops: [ada, ci]}
+  users: {ci: {password: "file:/run/secrets/ci"}}
+  rules: [{repositories: "team/**", allow: {ops: [pull, push], "*": [pull]}, visibility: private}]
+limits: {manifest_bytes: 8MiB}
+storage: {reserve_percent: 5, reserve_bytes: 10GB}
+repositories: {sparse: ["mirror/**"]}
+client: {ca: [/lan.crt], hosts: {"vault.lan:8443": {ca: /vault.crt, insecure: false}}}
+log: {level: debug, format: json}
+""")
+    assert found.database_path == Path("/var/fast/homeport.db")
+    assert found.server.listen == Address("::", 443)
+    assert found.server.url == "https://registry.lan"
+    assert found.server.trusted_proxies == (ip_network("10.0.0.7/32"), ip_network("172.16.0.0/12"))
+    assert found.server.drain_seconds == 60
+    assert found.access.users["ci"].password == SecretReference("file", "/run/secrets/ci")
+    assert found.access.rules[0].allow["ops"] == ("pull", "push")
+    assert found.storage.reserve_bytes == 10**10
+    assert found.client.hosts["vault.lan:8443"].ca == Path("/vault.crt")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("data: x\ndat: y", "2: dat: no such setting; did you mean 'data'?"),
+        ("server:\n  lisen: x", "2: server.lisen: no such setting; did you mean 'listen'?"),
+        ("listen: x", "1: listen: no such setting; did you mean 'server.listen'?"),
+        ("server:\n\n  listen: 5000", "3: server.listen: must be HOST:PORT, such as 127.0.0.1:5000, 0.0.0.0:5000 or"),
+        ("server: {tls: {certificate: /a}}", "1: server.tls.key: is missing"),
+        ("server: {url: 'https://ada:secret@lan'}", "1: server.url: must be the address that clients use, such as"),
+        ("server: {url: 'https://lan/registry'}", "1: server.url: must be the address that clients use, such as"),
+        ("server: {trusted_proxies: [10.0.0.1/8]}", "1: server.trusted_proxies[0]: must be an address or a network"),
+        ("server: {drain_seconds: soon}", "1: server.drain_seconds: must be a number of seconds, or a duration"),
+        ("server: {drain_seconds: -1}", "1: server.drain_seconds: must be a number of seconds, or a duration"),
+        ("server: {read_only: ''}", "1: server.read_only: must not be empty"),
+        ("server: {token_seconds: 3}", "1: server.token_seconds: must be at least 60"),
+        ("limits: {page_entries: many}", "1: limits.page_entries: must be a whole number"),
+        ("limits: {page_entries: true}", "1: limits.page_entries: must be a whole number"),
+        ("limits: {manifest_bytes: 1GiB}", "1: limits.manifest_bytes: must be at most 67108864"),
+        ("storage: {reserve_bytes: .inf}", "1: storage.reserve_bytes: must be a number of bytes, or a size"),
+        ("storage: [1]", "1: storage: must be a map, with a 'name: value' on each line"),
+        ("access: {anonymous: none}", "1: access.anonymous: must be a list, such as [pull, push], or [] for no rights"),
+        ("access: {anonymous: [admin]}", "1: access.anonymous[0]: must be 'pull', 'push' or 'delete'"),
+        ("access: {groups: {ops: ada}}", "1: access.groups.ops: must be a list"),
+        ("access: {users: {'a b': {password: 'env:X'}}}", "1: access.users.a b: must be a name: a letter or"),
+        ("access: {users: {anonymous: {password: 'env:X'}}}", "1: access.users.anonymous: must be another name"),
+        ("access: {users: {ada: {password: 'env:X', admin: 1}}}", "1: access.users.ada.admin: must be true or false"),
+        ("access: {rules: [{allow: {ops: [pull]}}]}", "1: access.rules[0].repositories: is missing"),
+        ("access: {rules: [{repositories: 'Team/**'}]}", "1: access.rules[0].repositories: must be a pattern of"),
+        ("access: {rules: [{repositories: a, allow: {'group:x': [pull]}}]}", "1: access: a rule names 'group:x', and"),
+        ("data: ~/registry", "1: data: must be a path as it stands on disk; '~' is the shell's"),
+        ("log: {level: loud}", "1: log.level: must be 'debug', 'info', 'warning' or 'error'"),
+        ("- data", "1: must be a map of settings, such as 'data: /var/lib/homeport'"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_its_line(refused: Callable[..., list[str]], text: str, problem: str) -> None:
+    (found,) = refused(text)
+    assert found.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("data: x\nserver: {}\ndata: y", "3: 'data' stands twice, here and on line 1"),
+        ("a: b: c", "1: mapping values are not allowed here"),
+        ("data: 'x", "1: found unexpected end of stream"),
+        ("data: *x", "1: found undefined alias"),
+        ("? [a]\n: b", "1: a key must be text"),
+        ("data: !!python/object/apply:os.system [ls]", "1: 'tag:yaml.org,2002:python/object/apply:os.system' is not"),
+        ("data: !!int x", "1: the value and its tag do not fit together"),
+        ("data: x\n\x00", "2: has a character that YAML does not allow"),
+        ("---\ndata: x\n---\ndata: y", "3: but found another document"),
+        ("data: \udcff", "1: is not UTF-8 text"),
+        ("data: " + "[" * 100_000, "1: is nested more than 24 deep"),
+        ("data: &a [*a]", "1: is nested more than 24 deep"),
+        ("#" * (1024 * 1024 + 1), ": is larger than 1 MiB"),
+    ],
+)
+def test_what_is_no_yaml_of_ours_is_refused(refused: Callable[..., list[str]], text: str, problem: str) -> None:
+    (found,) = refused(text)
+    assert found.strip().startswith(problem.removeprefix(":").strip())
+
+
+def test_aliases_cannot_blow_a_small_file_up(refused: Callable[..., list[str]]) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    (found,) = refused("\n".join(lines))
+    assert found.endswith("has more than 100000 values, counting what aliases repeat")
+
+
+def test_aliases_that_repeat_little_are_welcome(load_text: Load) -> None:
+    found = load_text("access: {anonymous: &rights [pull], signed_in: *rights}")
+    assert found.access.signed_in == ("pull",)
+
+
+def test_dates_and_merges_are_text(load_text: Load) -> None:
+    assert load_text("server: {read_only: 2026-01-01}").server.read_only == "2026-01-01"
+
+
+def test_every_problem_is_told_at_once_in_the_order_of_the_file(refused: Callable[..., list[str]]) -> None:
+    found = refused("log: {level: loud}\nserver:\n  listen: x\ndat: y\n")
+    assert [problem.split(":")[0] for problem in found] == ["1", "3", "4"]
+
+
+@pytest.mark.parametrize("pasted", ["hunter2secret", "vault:Registry", "bw:Registry", "env:", "file:", "env:a b"])
+def test_a_secret_is_a_reference_and_is_never_repeated(refused: Callable[..., list[str]], pasted: str) -> None:
+    (found,) = refused(yaml.safe_dump({"access": {"users": {"ada": {"password": pasted}}}}))
+    assert "access.users.ada.password: " in found
+    assert "env:" in found or "file:" in found
+    assert "hunter2secret" not in found
+
+
+def test_a_secret_is_read_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("two words \n")
+    assert SecretReference("file", str(tmp_path / "secret")).read({}) == "two words "
+    assert SecretReference("env", "NAME").read({"NAME": "x"}) == "x"
+    for missing in (SecretReference("env", "NAME"), SecretReference("file", str(tmp_path / "none"))):
+        with pytest.raises(SecretUnreadable):
+            missing.read({})
+    (tmp_path / "large").write_text("x" * 100_000)
+    with pytest.raises(SecretUnreadable, match="larger than 64 KiB"):
+        SecretReference("file", str(tmp_path / "large")).read({})
+
+
+def test_the_environment_wins_over_the_file(load_text: Load, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("https://from.file\n")
+    found = load_text(
+        "server: {listen: '127.0.0.1:1', url: 'https://in.yaml', drain_seconds: 1}",
+        {
+            "HOMEPORT_SERVER_LISTEN": ":2",
+            "HOMEPORT_SERVER_URL_FILE": str(tmp_path / "url"),
+            "HOMEPORT_SERVER_TLS_CERTIFICATE": "/c",
+            "HOMEPORT_SERVER_TLS_KEY": "/k",
+            "HOMEPORT_SERVER_READ_ONLY": "yes",
+            "HOMEPORT_LIMITS_PAGE_ENTRIES": "7",
+            "HOMEPORT_ACCESS_ANONYMOUS": "[pull]",
+            "HOMEPORT_ACCESS_USERS": "{ci: {password: 'env:CI'}}",
+            "HOMEPORT_LOG_LEVEL": "",
+            "PATH": "/bin",
+        },
+    )
+    assert found.server.listen == Address("0.0.0.0", 2)
+    assert found.server.url == "https://from.file"
+    assert found.server.drain_seconds == 1
+    assert found.server.tls is not None
+    assert found.server.read_only == "yes"
+    assert found.limits.page_entries == 7
+    assert found.access.anonymous == ("pull",)
+    assert found.access.users["ci"].password.name == "CI"
+    assert found.log.level == "info"
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({"HOMEPORT_DATTA": "x"}, "HOMEPORT_DATTA: no such setting; did you mean 'HOMEPORT_DATA'?"),
+        ({"HOMEPORT_SERVER_LISTEN": "x"}, "HOMEPORT_SERVER_LISTEN: server.listen: must be HOST:PORT"),
+        ({"HOMEPORT_DATA": "a", "HOMEPORT_DATA_FILE": "b"}, "HOMEPORT_DATA_FILE: is set beside HOMEPORT_DATA;"),
+        ({"HOMEPORT_DATA_FILE": "/nowhere"}, "HOMEPORT_DATA_FILE: /nowhere cannot be read: No such file or directory"),
+        ({"HOMEPORT_ACCESS_GROUPS": "["}, "HOMEPORT_ACCESS_GROUPS: "),
+    ],
+)  # fmt: skip
+def test_a_wrong_variable_is_named(refused: Callable[..., list[str]], environ: dict[str, str], problem: str) -> None:
+    (found,) = refused("", environ)
+    assert found.startswith(problem)
+
+
+def test_what_others_put_into_the_environment_is_no_setting(load_text: Load) -> None:
+    links = {
+        "HOMEPORT_SERVICE_HOST": "10.0.0.1",
+        "HOMEPORT_SERVICE_PORT": "80",
+        "HOMEPORT_SERVICE_PORT_HTTP": "80",
+        "HOMEPORT_PORT": "tcp://10.0.0.1:80",
+        "HOMEPORT_PORT_80_TCP_ADDR": "10.0.0.1",
+        "HOMEPORT_UI_SERVICE_HOST": "10.0.0.2",
+    }
+    assert load_text("", links) == Settings()
+    own = load_text("access: {users: {ci: {password: 'env:HOMEPORT_CI'}}}", {"HOMEPORT_CI": "secret"})
+    assert own.access.users["ci"].password.read({"HOMEPORT_CI": "secret"}) == "secret"
+
+
+def test_no_two_settings_share_a_variable() -> None:
+    named = [setting for setting in settings() if setting.variable]
+    assert len(variables()) == len(named)
+    assert not any(variable.endswith("_FILE") for variable in variables())
+
+
+def test_every_setting_has_one_sentence_of_help() -> None:
+    for setting in settings():
+        assert re.fullmatch(r"\S.*[.]", setting.help), setting.name
+
+
+def test_the_schema_knows_every_setting() -> None:
+    told = schema()
+    assert told["additionalProperties"] is False
+    assert set(told["properties"]) == set(Settings.model_fields)
+    assert "listen" in told["$defs"]["Server"]["properties"]
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().server.read_only = "no"
+
+
+def test_changes_are_told_with_what_can_be_taken_over(load_text: Load) -> None:
+    old = load_text("access: {anonymous: [pull]}")
+    new = load_text("data: elsewhere\nserver: {tls: {certificate: /c, key: /k}}")
+    found = {setting.name: setting.live for setting in changes(old, new)}
+    assert found == {"data": False, "server.tls.certificate": False, "server.tls.key": False, "access.anonymous": True}
+    assert changes(old, old) == []
+
+
+def test_the_commented_file_says_the_defaults(load_text: Load) -> None:
+    assert load_text(template()) == Settings()
+    uncommented = re.sub(r"(?m)^( *)#(\w)", r"\1\2", template())
+    found = load_text(uncommented)
+    assert found.server.tls is not None
+    without_tls = found.server.model_copy(update={"tls": None})
+    assert found.model_copy(update={"server": without_tls}) == Settings()
+    for setting in settings():
+        assert setting.help in template(), setting.name
+
+
+_KEYS = st.sampled_from(["data", "server", "listen", "tls", "access", "users", "rules", "limits", "ada"]) | st.text()
+_SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+
+
+@given(st.recursive(_SCALARS, lambda inner: st.lists(inner) | st.dictionaries(_KEYS, inner)))
+def test_whatever_the_file_holds_it_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, value: object) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(yaml.safe_dump(value))
+    with contextlib.suppress(ConfigError):
+        load(path, {})
