@@ -1,15 +1,15 @@
 """The OCI conformance program against a running server: not one FAIL, Skip or Error, and nothing switched off.
 
 The program leaves out by itself what the version it is run for does not have; we check that it left out exactly that.
-It also leaves out sparse indexes, in every version, since registries may refuse them: a run of its own has those too.
+In every version it leaves out its "sparse" data too, since a registry may refuse manifests that name what it does not
+hold. Ours does: that data has an image without one of its layers, which no setting here allows.
 Its report of each run stays in build/conformance/, with every request and answer.
 """
 
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -38,7 +38,6 @@ class Run:
     config: Config
     login: bool = False
     tls: bool = False
-    environment: Mapping[str, str] = field(default_factory=dict)
     disabled: frozenset[str] = SPARSE
 
 
@@ -48,13 +47,6 @@ RUNS = (
     Run("dev-login", "dev", LOGIN, login=True),
     Run("dev-anonymous", "dev", ANONYMOUS),
     Run("dev-login-tls", "dev", LOGIN, login=True, tls=True),
-    Run(
-        "dev-sparse",
-        "dev",
-        {**ANONYMOUS, "repositories": {"sparse": ["conformance/**"]}},
-        environment={"OCI_DATA_SPARSE": "true"},
-        disabled=frozenset(),
-    ),
 )
 
 
@@ -79,7 +71,7 @@ def test_conforms(run: Run, homeport: Homeport) -> None:
         )
 
     counts, complaints = read_junit(results / "junit.xml")
-    assert complaints == []
+    assert not complaints, f"{len(complaints)} in {results}:\n" + "\n".join(complaints)
     assert counts["tests"] > 600, "the program did less than it does today"
     assert (counts["failures"], counts["errors"], counts["skipped"]) == (0, 0, 0)
     report = yaml.safe_load((results / "results.yaml").read_text())
@@ -97,7 +89,7 @@ def environment(run: Run, homeport: Homeport, results: Path) -> dict[str, str]:
     told |= {"OCI_TLS": "enabled", "SSL_CERT_FILE": str(homeport.ca)} if run.tls else {"OCI_TLS": "disabled"}
     if run.login:
         told |= {"OCI_USERNAME": "writer", "OCI_PASSWORD": homeport.passwords["writer"]}
-    return told | dict(run.environment)
+    return told
 
 
 def read_junit(file: Path) -> tuple[dict[str, int], list[str]]:
