@@ -170,7 +170,7 @@ class Request:
 class Response:
     """An answer: `body` is bytes, or a file that is sent as it lies on disk, or parts that are made while sending.
 
-    For a file and for parts `length` says how many bytes there will be.
+    For a file and for parts, and for a HEAD that has no body at hand, `length` says how many bytes there are.
     """
 
     status: int
@@ -180,7 +180,7 @@ class Response:
 
     @property
     def body_bytes(self) -> int:
-        return len(self.body) if isinstance(self.body, bytes) else self.length or 0
+        return len(self.body) if isinstance(self.body, bytes) and self.length is None else self.length or 0
 
     async def send(self, send: Send, *, head: bool) -> None:
         """Write it; for HEAD everything but the body."""
