@@ -92,6 +92,11 @@ class Seen:
     body: bytes = b""
 
 
+def moved(location: str, status: int = 302) -> web.Response:
+    """A redirect."""
+    return web.Response(status=status, headers={"Location": location})
+
+
 class LittleServer:
     """What one handler answers. It notes every request that it sees."""
 

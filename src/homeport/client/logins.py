@@ -146,7 +146,8 @@ class Logins:
                 "scope": " ".join(scopes),
             }
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            return Request("POST", service.realm, headers, urlencode(form).encode(), on_behalf_of=self._base.host)
+            body = urlencode(form).encode()
+            return Request("POST", service.realm, headers, body, body_is_secret=True, on_behalf_of=self._base.host)
         query = [("scope", scope) for scope in scopes]
         if service.service:
             query.insert(0, ("service", service.service))

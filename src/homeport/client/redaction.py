@@ -19,7 +19,6 @@ SECRET_CHARACTERS_MIN = 4
 _AUTHORIZATION = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{6,}")
 _JSON_WEB_TOKEN = re.compile(r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?")
 _ADDRESS = re.compile(r"(?i)\b(https?://)(?:[^\s/?#\"'@]*@)?([^\s?#\"'<>]*)(?:[?#][^\s\"'<>]*)?")
-_NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 
 def shown_url(url: URL) -> str:
@@ -35,5 +34,5 @@ def plain_text(text: str, secrets: Iterable[str] = ()) -> str:
     text = _AUTHORIZATION.sub(r"\1 ***", text)
     text = _JSON_WEB_TOKEN.sub("***", text)
     text = _ADDRESS.sub(r"\1\2", text)
-    text = " ".join(_NOT_PRINTABLE.sub(" ", text).split())
+    text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return text if len(text) <= TEXT_CHARACTERS_MAX else text[:TEXT_CHARACTERS_MAX] + "…"

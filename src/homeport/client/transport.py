@@ -54,6 +54,8 @@ class Request:
     body: Body = None
     #: The value of the header of that name; only for the origin of `url`.
     authorization: str | None = None
+    #: Whether `body` is for the origin of `url` only, as `authorization` is.
+    body_is_secret: bool = False
     #: The host that a person named, which may be inside our network; another host gets there only from inside.
     on_behalf_of: str | None = None
     #: Longest wait for the answer after the body went out; the settings' `silence_seconds` if None.
@@ -153,7 +155,10 @@ class Transport:
                 raise BadAnswer(f"{hop}: redirects with {response.status}, which would lose the body")
             target = trust.resolve(hop.url, location)
             trust.check_redirect(hop.url, target)
-            kept = request.authorization if trust.same_origin(target, request.url) else None
+            if request.body_is_secret and not trust.same_origin(target, request.url):
+                raise Untrusted(f"{hop}: would pass our login on to {shown_url(target)}")
+            # Once it has left, it does not come back: the other host would choose what our login is used for.
+            kept = hop.authorization if trust.same_origin(target, hop.url) else None
             behalf = request.on_behalf_of or request.url.host
             hop = replace(request, url=target, authorization=kept, on_behalf_of=behalf)
         raise BadAnswer(f"{request}: redirects more than {REDIRECTS_MAX} times")

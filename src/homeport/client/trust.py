@@ -85,7 +85,8 @@ def parse_url(text: str, *, relative: bool = False) -> URL:
             url = URL(text, encoded=True)
             _ = url.port  # it is checked when it is read
             if relative or (url.scheme in ("http", "https") and url.host):
-                return url
+                # With its escapes kept, yarl keeps the host's capitals too, and would take it for another one.
+                return url.with_host(url.host.lower()) if url.host else url
     except ValueError:
         pass
     raise BadAnswer(f"not an address: {plain_text(text)}")

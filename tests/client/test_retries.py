@@ -1,0 +1,47 @@
+"""What is tried again, and when."""
+
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import pytest
+
+from homeport.client.retries import ATTEMPTS_MAX, RETRY_AFTER_SECONDS_MAX, Retries, backoff_seconds, retry_after_seconds
+from tests.client.clocks import QuickClock
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("7", 7.0),
+        (" 0 ", 0.0),
+        (format_datetime(datetime.fromtimestamp(NOW + 30, UTC), usegmt=True), 30.0),
+        (format_datetime(datetime.fromtimestamp(NOW - 30, UTC), usegmt=True), 0.0),
+        ("99999999999999999999", 999_999_999.0),
+        ("-5", None),
+        ("soon", None),
+        ("1.5", None),
+        ("٣", None),
+        ("Mon, 99 Foo 2026 99:99:99 GMT", None),
+        ("", None),
+    ],
+)
+def test_retry_after(value: str, expected: float | None) -> None:
+    assert retry_after_seconds({"Retry-After": value}, NOW) == expected
+    assert retry_after_seconds({}, NOW) is None
+
+
+def test_backoff_doubles_with_jitter_and_ends_somewhere() -> None:
+    assert [backoff_seconds(n, 0.0) for n in (1, 2, 3, 20)] == [0.125, 0.25, 0.5, 15.0]
+    assert backoff_seconds(1, 0.999) < 0.25
+
+
+async def test_gives_up_after_some_failures_and_counts_anew_after_progress() -> None:
+    clock = QuickClock()
+    retries = Retries(clock)
+    assert [await retries.failed() for _ in range(ATTEMPTS_MAX)] == [True] * (ATTEMPTS_MAX - 1) + [False]
+    retries.progressed()
+    assert await retries.failed({"Retry-After": "9"})
+    assert clock.slept[-1] == 9.0
+    assert not await retries.failed({"Retry-After": str(int(RETRY_AFTER_SECONDS_MAX) + 1)})
