@@ -152,14 +152,14 @@ class Application:
         context.counters.request(handled.route, request.method, handled.status, seconds)
         context.log.request(
             request.id,
-            request.method,
-            scope["raw_path"][:1024].decode("latin-1"),
-            handled.status,
-            handled.bytes,
-            seconds,
-            request.address,
-            str(handled.actor),
-            handled.error,
+            method=request.method,
+            path=scope["raw_path"][:1024].decode("latin-1"),
+            status=handled.status,
+            body_bytes=handled.bytes,
+            seconds=seconds,
+            address=request.address,
+            actor=str(handled.actor),
+            error=handled.error,
         )
 
 
