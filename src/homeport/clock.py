@@ -52,14 +52,16 @@ class Clock(ABC):
         """`count` bytes that nobody can guess."""
 
     @abstractmethod
-    async def sleep(self, seconds: float) -> None: ...
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds` of monotonic time; 0 gives others their turn."""
 
     @abstractmethod
     def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
         """Cancels its body after `seconds` and raises `TimeoutError`."""
 
     @abstractmethod
-    def threads(self, name: str, count: int) -> Threads: ...
+    def threads(self, name: str, count: int) -> Threads:
+        """`count` threads for one purpose, which `name` tells to whoever looks at the process."""
 
     def new_id(self) -> str:
         """128 random bits as 32 hexadecimal digits: an id that cannot be guessed."""

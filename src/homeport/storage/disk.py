@@ -76,10 +76,12 @@ class Disk(ABC):
         """Give the file another name at once, replacing a file that has it."""
 
     @abstractmethod
-    def unlink(self, path: Path) -> None: ...
+    def unlink(self, path: Path) -> None:
+        """Take the file's name away, which must be there."""
 
     @abstractmethod
-    def mkdir(self, path: Path) -> None: ...
+    def mkdir(self, path: Path) -> None:
+        """Make the folder, which must not be there, in one that is."""
 
     @abstractmethod
     def rmdir(self, path: Path) -> None:
