@@ -161,6 +161,24 @@ async def test_the_disk_fails_for_ever_and_another_process_finds_it_whole(operat
     await check(store, promises)
 
 
+@pytest.mark.parametrize("done", [False, True])
+async def test_a_restore_that_failed_is_called_again(done: bool) -> None:
+    """Its second call answers for the bytes, wherever the first one left them."""
+    for operation in range(1, 50):
+        memory, promises = await asyncio.to_thread(prepared, operation)
+        trash = open_store(memory).retire(await open_store(memory).put(Digest.of(OLD), OLD), "1-old")
+        store = open_store(FailingDisk(memory, operation, done=done))
+        try:
+            await store.restore(trash, Digest.of(OLD))
+        except StorageError:
+            await store.restore(trash, Digest.of(OLD))
+        else:
+            return
+        memory.power_cut()
+        await check(open_store(memory), promises)
+    pytest.fail("a restore has fewer operations than that")
+
+
 async def test_an_upload_whose_sync_failed_is_gone() -> None:
     """A second sync would succeed without having written anything."""
     memory, _ = await asyncio.to_thread(prepared, 0)
