@@ -109,7 +109,11 @@ class Request:
     @property
     def has_body(self) -> bool:
         """Whether anything can follow the headers."""
-        return self.header(b"transfer-encoding") is not None or self.content_length not in (None, 0)
+        length = self.content_length
+        if length is not None:
+            return length > 0
+        # HTTP/2 frames every body, so there only a length of 0 rules one out.
+        return self.header(b"transfer-encoding") is not None or self._scope["http_version"] == "2"
 
     async def chunks(self, expected_bytes: int | None = None) -> AsyncIterator[bytes]:
         """The body as it comes; exactly `expected_bytes` of it where that is known."""

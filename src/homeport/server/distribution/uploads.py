@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from homeport.auth.permissions import Right, may
+from homeport.auth.permissions import Right, listable
 from homeport.oci.digest import ENCODED_CHARACTERS, Digest
 from homeport.oci.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid, RangeInvalid, SizeInvalid
 from homeport.oci.reference import is_repository
@@ -106,7 +106,9 @@ async def _mount(call: Call, digest: Digest) -> Response | None:
         call.repository,
         digest,
         source,
-        lambda name: may(policy, actor, Right.PULL, name),
+        # What the caller may read, whatever the scope of its bearer token: clients ask for that before they know where
+        # a blob can be mounted from. What limits a token that was handed on holds here too.
+        lambda name: listable(policy, actor, name),
     )
     return _created(call, digest) if mounted is not None else None
 
