@@ -1,7 +1,7 @@
 """Small images and artifacts to push, made of bytes that a seed gives."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -69,7 +69,7 @@ class Factory:
         return Image(make({"mediaType": media_type, "manifests": listed}), (), tuple(children))
 
 
-def make(document: dict[str, object]) -> FetchedManifest:
+def make(document: Mapping[str, object]) -> FetchedManifest:
     """A manifest with this content."""
     data = json.dumps({"schemaVersion": 2, **document}, indent=1).encode()
     return FetchedManifest(Digest.of(data), manifest.parse(data, ""))

@@ -131,7 +131,9 @@ async def serving(
 ) -> AsyncIterator[LittleServer]:
     """A little server on a free port."""
     server = LittleServer(handler)
-    runner = web.ServerRunner(web.Server(server.answer), shutdown_timeout=0.1, handle_signals=False)
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", server.answer)
+    runner = web.AppRunner(application, shutdown_timeout=0.1, handle_signals=False)
     await runner.setup()
     context = None
     if tls is not None:
