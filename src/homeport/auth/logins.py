@@ -32,7 +32,7 @@ from homeport.auth.tokens import Secret, Token
 from homeport.auth.users import check_name
 from homeport.clock import Clock
 from homeport.db.database import Database, DatabaseError
-from homeport.oci.errors import Unauthorized
+from homeport.oci.errors import RequestInvalid, Unauthorized
 
 #: For how long a verified header is believed, as long as what it rests on holds.
 REMEMBER_SECONDS = 300.0
@@ -127,6 +127,8 @@ class Logins:
         kind, subject, bound = _subject(login, key)
         claims = Claims(kind, subject, bound, scope, self._clock.new_id(), now, int(expires_at))
         text = bearer.sign(key, self._directory.settings.service, claims)
+        if len(text) > bearer.CHARACTERS_MAX:
+            raise RequestInvalid("a token for so many repositories with such long names would fit into no header")
         return IssuedToken(
             text,
             claims.expires_at - now,
