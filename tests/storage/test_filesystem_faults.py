@@ -162,10 +162,11 @@ async def test_the_disk_fails_for_ever_and_another_process_finds_it_whole(operat
 
 
 @pytest.mark.parametrize("done", [False, True])
-async def test_a_restore_that_failed_is_called_again(done: bool) -> None:
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_restore_that_failed_is_called_again(seed: int, done: bool) -> None:
     """Its second call answers for the bytes, wherever the first one left them."""
     for operation in range(1, 50):
-        memory, promises = await asyncio.to_thread(prepared, operation)
+        memory, promises = await asyncio.to_thread(prepared, seed)
         trash = open_store(memory).retire(await open_store(memory).put(Digest.of(OLD), OLD), "1-old")
         store = open_store(FailingDisk(memory, operation, done=done))
         try:
