@@ -177,3 +177,4 @@ async def raw_serving(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.sleep(0)  # closed transports let go of their sockets at the next turn

@@ -17,7 +17,7 @@ from homeport.oci.digest import Digest
 from homeport.oci.manifest import Descriptor
 from tests.client.clocks import QuickClock
 from tests.client.images import Bytes, Factory, pull, push
-from tests.client.servers import DockerRegistry, LittleServer, serving
+from tests.client.servers import DockerRegistry, LittleServer, raw_serving, serving
 
 LARGE = Factory().blob(3_000_000)
 SMALL = Factory().blob(1_000)
@@ -216,22 +216,20 @@ async def test_an_upload_address_on_another_host_gets_the_bytes_and_not_the_logi
 
 
 async def test_a_token_that_ends_in_the_middle_is_replaced(transport: Transport) -> None:
-    async with serving(lambda request: tokens(request)) as server:
-        tokens_given: list[str] = []
-        made = UploadRegistry()
+    tokens_given: list[str] = []
+    made = UploadRegistry()
 
-        async def tokens(request: web.Request) -> web.StreamResponse:
-            if request.path == "/token":
-                tokens_given.append(f"token-{len(tokens_given)}")
-                return web.json_response({"token": tokens_given[-1]})
-            good = "token-1" if request.method == "PATCH" or len(tokens_given) > 1 else "token-0"
-            if request.headers.get("Authorization") != f"Bearer {good}":
-                return web.Response(
-                    status=401,
-                    headers={"WWW-Authenticate": f'Bearer realm="{server.url}/token"', "Connection": "close"},
-                )
+    async def with_tokens(request: web.Request) -> web.StreamResponse:
+        if request.path == "/token":
+            tokens_given.append(f"token-{len(tokens_given)}")
+            return web.json_response({"token": tokens_given[-1]})
+        good = "token-1" if request.method == "PATCH" or len(tokens_given) > 1 else "token-0"
+        if request.headers.get("Authorization") == f"Bearer {good}":
             return await made.answer(request)
+        challenge = f'Bearer realm="http://{request.host}/token"'
+        return web.Response(status=401, headers={"WWW-Authenticate": challenge, "Connection": "close"})
 
+    async with serving(with_tokens) as server:
         repository = RemoteRepository(Remote(server.host, transport), "team/app")
         assert await repository.put_blob(LARGE) is Outcome.SENT
         assert made.blobs[LARGE.blob.digest] == LARGE.data
@@ -276,25 +274,20 @@ async def cutting_line(registry: DockerRegistry, limits: list[int]) -> AsyncIter
                 raise ConnectionResetError
         writer.write_eof()
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
         limit = limits.pop(0) if limits else 0
-        moving = [
-            asyncio.create_task(move(reader, far_writer, limit)),
-            asyncio.create_task(move(far_reader, writer, limit)),
-        ]
-        await asyncio.wait(moving, return_when=asyncio.FIRST_EXCEPTION)
-        for task in moving:
-            task.cancel()
-        await asyncio.gather(*moving, return_exceptions=True)
-        for end in (writer, far_writer):
-            end.transport.abort()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(move(reader, far_writer, limit))
+                group.create_task(move(far_reader, writer, limit))
+        except* ConnectionError:
+            writer.transport.abort()
+        finally:
+            far_writer.transport.abort()
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
+    async with raw_serving(converse) as host:
+        yield host
 
 
 async def test_a_real_registry_over_a_line_that_breaks(docker_registry: DockerRegistry, transport: Transport) -> None:
