@@ -1,0 +1,87 @@
+"""Container engines of our own: private sockets, data and settings; no network is made and no firewall touched."""
+
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from tests.support.components import need, need_root
+
+READY_SECONDS_MAX = 60
+STOP_SECONDS_MAX = 60
+
+
+class Daemon:
+    """A daemon with a folder of its own, which ends when the tests do, even if they are killed."""
+
+    def __init__(self, program: str, ready: str) -> None:
+        need_root()
+        # A socket's path may have 108 characters at most: not below pytest's folders.
+        self.folder = Path(tempfile.mkdtemp(prefix="homeport-"))
+        self.socket = self.folder / "engine.sock"
+        self._program = need(program)
+        self._ready = ready
+        self._log = self.folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("wb") as log:
+            command = ["setpriv", "--pdeathsig", "TERM", str(self._program), *self.arguments()]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        while self._ready not in self._log.read_text(errors="replace"):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise AssertionError(f"{self._program.name} does not start:\n{self._log.read_text(errors='replace')}")
+            time.sleep(0.05)
+
+    def arguments(self) -> list[str]:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS_MAX)
+        finally:
+            self._process.kill()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class DockerEngine(Daemon):
+    """A dockerd with a containerd of its own."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__(program, ready="API listen on")
+
+    def arguments(self) -> list[str]:
+        settings = self.folder / "daemon.json"
+        settings.write_text("{}")
+        own = {
+            "--host": f"unix://{self.socket}",
+            "--data-root": f"{self.folder}/data",
+            "--exec-root": f"{self.folder}/exec",
+            "--pidfile": f"{self.folder}/pid",
+            "--config-file": f"{settings}",
+            "--bridge": "none",
+        }
+        switched_off = ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
+        return [f"{name}={value}" for name, value in own.items()] + switched_off
+
+
+class Containerd(Daemon):
+    """A containerd."""
+
+    def __init__(self) -> None:
+        super().__init__("containerd", ready="containerd successfully booted")
+
+    def arguments(self) -> list[str]:
+        settings = self.folder / "config.toml"
+        settings.write_text("version = 3\n")
+        return [
+            f"--config={settings}",
+            f"--root={self.folder}/root",
+            f"--state={self.folder}/state",
+            f"--address={self.socket}",
+        ]
