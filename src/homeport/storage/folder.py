@@ -3,8 +3,8 @@
 What must stay true:
 - *A blob's name never stands for wrong bytes*, power cut or not: bytes are synced before they are renamed into place.
   An upload whose sync failed is deleted: the kernel forgets what it could not write and calls the next sync a success.
-- *What was answered is durable*: after the rename every folder that has a new entry is synced. That a folder exists is
-  no proof that its entry is durable, since whoever made it may not have come that far; so each process syncs it itself.
+- *What was answered is durable*: every folder that has a new entry is synced. That a folder exists is no proof that its
+  entry is durable, since whoever made it may not have come that far; so each process syncs it itself.
 - *Nothing outside the root is ever named*: ids and locations are checked as they come in.
 
 A rename is taken to be atomic in a power cut too, and durable once the target's folder is synced, which holds for
@@ -194,8 +194,7 @@ class BlobFolder:
             handle = self._disk.open(path)
         except FileNotFoundError:
             raise UploadMissing(path.name) from None
-        self._sync_or_delete(handle, path)
-        return self._place(path, digest)
+        return self._place(path, handle, digest)
 
     def unlink(self, path: Path) -> None:
         """Delete the file, if it is there."""
@@ -219,8 +218,7 @@ class BlobFolder:
             with contextlib.suppress(OSError):
                 self._disk.unlink(path)
             raise
-        self._sync_or_delete(handle, path)
-        return self._place(path, digest)
+        return self._place(path, handle, digest)
 
     def reader(self, path: Path, start: int, stop: int | None) -> BlobReader:
         return BlobReader(self._disk, path, start, stop)
@@ -279,24 +277,18 @@ class BlobFolder:
 
     def restore(self, path: Path, digest: Digest) -> str:
         """Move the file back from the trash; done already if it is gone from there and the blob lies in its place."""
-        location = _blob_location(digest)
-        target = self._root / location
         try:
             handle = self._disk.open(path)
         except FileNotFoundError:
-            if self._disk.size(target) is None:
+            location = _blob_location(digest)
+            place = (self._root / location).parent
+            if self._disk.size(self._root / location) is None:
                 raise BlobMissing(path.name) from None
-            self._sync_place(target)
+            self._make_folder(place.parent)
+            self._disk.sync_folder(place.parent)
+            self._disk.sync_folder(place)
             return location
-        try:
-            self._disk.sync(handle)
-        finally:
-            self._disk.close(handle)
-        # Unlike an upload these bytes are nowhere else: where they go must be durable before they leave where they are.
-        self._make_folder(target.parent.parent)
-        self._mkdir(target.parent)
-        self._disk.sync_folder(target.parent.parent)
-        return self._place(path, digest)
+        return self._place(path, handle, digest)
 
     def purge(self, path: Path) -> None:
         """Delete the file from the trash, durably, since nobody lists what comes back there."""
@@ -339,38 +331,40 @@ class BlobFolder:
                 left = [b"".join(left)[written:]]
         return end
 
-    def _sync_or_delete(self, handle: int, path: Path) -> None:
-        """Make the upload's bytes durable and let go of the handle."""
-        try:
-            self._disk.sync(handle)
-        except OSError:
-            with contextlib.suppress(OSError):
-                self._disk.unlink(path)
-            raise
-        finally:
-            self._disk.close(handle)
+    def _place(self, source: Path, handle: int, digest: Digest) -> str:
+        """Make the bytes of `source` durable, rename it to where `digest` belongs, and let go of its handle.
 
-    def _place(self, source: Path, digest: Digest) -> str:
-        """Rename `source`, which is durable, to where `digest` belongs, and make that durable."""
+        Its new folder is durable before the rename: a blob that comes back from the trash is nowhere else.
+        """
         location = _blob_location(digest)
         target = self._root / location
-        self._make_folder(target.parent.parent)
-        for attempt in range(_PLACE_ATTEMPTS):
+        try:
+            self._make_folder(target.parent.parent)
             self._mkdir(target.parent)
+            self._sync(handle, source)
+        finally:
+            self._disk.close(handle)
+        for attempt in range(_PLACE_ATTEMPTS):
+            self._disk.sync_folder(target.parent.parent)
             try:
                 self._disk.rename(source, target)
                 break
             except FileNotFoundError:
                 if attempt == _PLACE_ATTEMPTS - 1:
                     raise
-        self._sync_place(target)
+                self._mkdir(target.parent)
+        self._disk.sync_folder(target.parent)
         return location
 
-    def _sync_place(self, target: Path) -> None:
-        """Make the entries of the blob's file and of its folder durable."""
-        self._make_folder(target.parent.parent)
-        self._disk.sync_folder(target.parent)
-        self._disk.sync_folder(target.parent.parent)
+    def _sync(self, handle: int, path: Path) -> None:
+        """Sync the file; an upload that could not be is deleted, a retired blob was durable before."""
+        try:
+            self._disk.sync(handle)
+        except OSError:
+            if path.parent == self._uploads:
+                with contextlib.suppress(OSError):
+                    self._disk.unlink(path)
+            raise
 
     def _make_own_folders(self) -> None:
         """The trash is made with the first upload, so that a disk that has filled up meanwhile can be cleaned up."""
