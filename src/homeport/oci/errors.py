@@ -1,7 +1,7 @@
 """Everything that can go wrong between a client and the registry, one class an error.
 
 The class docstring is the message that a client reads; `code` is the distribution-spec's (or, where that has none,
-Docker's) error code and `status` the HTTP status that goes with it. Raise with a detail: `raise ManifestUnknown("1.4")`.
+Docker's) error code and `status` the HTTP status that goes with it. Raise with a detail: `raise TagInvalid("a b")`.
 Source: distribution-spec, "Error Codes"; Docker's registry API for the codes that the spec lacks.
 """
 
@@ -109,7 +109,7 @@ class ManifestUnknown(RegistryError):
 
 
 class NameInvalid(RegistryError):
-    """The repository name is not valid: lower-case parts of letters and digits, joined by '.', '_', '__', '-' and '/'."""
+    """The repository name is wrong: parts of lower-case letters and digits, joined by '.', '_', '__', '-' or '/'."""
 
     code, status = "NAME_INVALID", 400
 

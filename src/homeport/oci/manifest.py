@@ -24,10 +24,15 @@ from homeport.oci.errors import DigestInvalid, ManifestInvalid
 REFERENCES_MAX = 4_096
 #: JSON nested deeper than this is refused before it is decoded: decoders recurse.
 NESTING_MAX = 32
+#: JSON with more values and brackets than this is refused before it is decoded: it is no manifest, but work. That is
+#: 32 for each thing that may be named; a descriptor with platform and four annotations has 17.
+VALUES_MAX = 32 * REFERENCES_MAX
+#: Longer media types are refused. Source: RFC 6838, section 4.2 (127 for each half).
+MEDIA_TYPE_CHARACTERS_MAX = 255
 #: A size field above this cannot be a real blob (2^53 - 1, what JSON numbers hold exactly everywhere).
 SIZE_MAX = 2**53 - 1
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 #: "[" and "{" become +1 and "]" and "}" become -1 when the result is read as signed bytes.
 _DEPTH = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
@@ -53,7 +58,12 @@ class Descriptor:
     @property
     def must_be_held(self) -> bool:
         """Whether the repository has to hold it before the manifest is accepted."""
-        return not mediatype.is_non_distributable(self.media_type)
+        return not (self.role is Role.LAYER and mediatype.is_non_distributable(self.media_type))
+
+    @property
+    def is_manifest(self) -> bool:
+        """Whether it is held as a manifest. An index may name blobs, too: so BuildKit keeps its build cache."""
+        return self.role is Role.CHILD and self.media_type in mediatype.MANIFESTS | mediatype.INDEXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +112,13 @@ def parse(data: bytes, content_type: str) -> Manifest:
 
 
 def _decode(data: bytes) -> dict[str, Any]:
-    """`data` as a JSON object, refusing what decoders disagree on: other encodings, repeated keys, NaN."""
+    """`data` as a JSON object, refusing what decoders disagree on: encodings, repeated keys, NaN, half characters."""
     try:
         text = data.decode("utf-8")
-        _check_nesting(data)
+        _check_shape(data)
         document = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+        if _SURROGATE.search(data):
+            json.dumps(document, ensure_ascii=False).encode()  # Half of a pair can't be stored, nor sent on.
     except (ValueError, RecursionError) as error:
         raise ManifestInvalid(f"not JSON: {str(error)[:200]}") from None
     if not isinstance(document, dict):
@@ -114,9 +126,13 @@ def _decode(data: bytes) -> dict[str, Any]:
     return document
 
 
-def _check_nesting(data: bytes) -> None:
-    # Each step is one pass in C: four megabytes of brackets must not hold the event loop for a second.
-    brackets = _STRING.sub(b"", data).translate(_DEPTH, _NOT_BRACKETS)
+def _check_shape(data: bytes) -> None:
+    # Each step is one pass in C: four megabytes made for it must not hold the event loop. Without escaped backslashes
+    # and quotes, every other part between quotes lies outside of strings.
+    outside = b"".join(data.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
+    brackets = outside.translate(_DEPTH, _NOT_BRACKETS)
+    if outside.count(b",") + len(brackets) > VALUES_MAX:
+        raise ValueError(f"more than {VALUES_MAX} values")
     if max(accumulate(array("b", brackets)), default=0) > NESTING_MAX:
         raise ValueError(f"nested deeper than {NESTING_MAX}")
 
@@ -157,7 +173,11 @@ def _media_type(document: dict[str, Any], pushed_as: str) -> str:
 
 
 def _list(document: dict[str, Any], key: str) -> list[Any]:
-    value = document.get(key)
+    if key not in document:
+        raise ManifestInvalid(f"it has no '{key}'")
+    value = document[key]
+    if value is None:
+        return []  # Go writes an empty list so, and some clients are written in it.
     if not isinstance(value, list):
         raise ManifestInvalid(f"'{key}' must be a list")
     if len(value) > REFERENCES_MAX:
@@ -171,7 +191,13 @@ def _text(document: dict[str, Any], key: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise ManifestInvalid(f"'{key}' must be text")
+    _check_media_type(value)
     return value
+
+
+def _check_media_type(text: str) -> None:
+    if len(text) > MEDIA_TYPE_CHARACTERS_MAX or not text.isprintable():
+        raise ManifestInvalid(f"{text[:40]!r} is not a media type")
 
 
 def _descriptor(value: object, role: Role) -> Descriptor:
@@ -180,6 +206,7 @@ def _descriptor(value: object, role: Role) -> Descriptor:
     media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
     if not isinstance(media_type, str) or not isinstance(digest, str):
         raise ManifestInvalid(f"a {role}'s descriptor needs a mediaType and a digest")
+    _check_media_type(media_type)
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= SIZE_MAX:
         raise ManifestInvalid(f"a {role}'s descriptor needs a size that is not negative")
     try:

@@ -23,6 +23,8 @@ _HOST = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
 )
 
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
+
 DOCKER_HUB = "docker.io"
 
 
@@ -70,12 +72,14 @@ class Reference:
         rest, at, digest_text = text.partition("@")
         digest = Digest.parse(digest_text) if at else None
         tag: str | None = None
-        if (":" in rest.rsplit("/", 1)[-1] and "/" in rest) or (":" in rest and "/" not in rest):
+        if ":" in rest.rsplit("/", 1)[-1]:
             rest, _, tag_text = rest.rpartition(":")
             tag = check_tag(tag_text)
         host, slash, path = rest.partition("/")
-        if not slash or not ("." in host or ":" in host or host == "localhost"):
+        if not slash or not ("." in host or ":" in host or host == "localhost" or host != host.lower()):
             host, path = DOCKER_HUB, rest
+            if _IMAGE_ID.fullmatch(path):
+                raise NameInvalid(f"{text[:160]} is an image's id and not a name")
         if not _HOST.fullmatch(host):
             raise NameInvalid(text[:160])
         if host in ("index.docker.io", "registry-1.docker.io"):
