@@ -251,16 +251,18 @@ async def test_a_small_push_is_one_trip_to_a_thread_for_each_call(
 ) -> None:
     store = open_store()
     trips = 0
-    run = store._threads.run
+    run = store._writers.run
 
     async def counted(*args: object) -> object:
         nonlocal trips
         trips += 1
         return await run(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(store._threads, "run", counted)
+    monkeypatch.setattr(store._writers, "run", counted)
+    monkeypatch.setattr(store._readers, "run", counted)
     await store.append(UPLOAD, 0, body(pattern(4096)))
     assert trips == 1
+    assert await store.size(UPLOAD) == 4096
     await store.digest(UPLOAD, "sha256")
     assert trips == 1
     location = await store.finish(UPLOAD, Digest.of(pattern(4096)))

@@ -27,7 +27,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from homeport.clock import Clock
+from homeport.clock import Clock, Threads
 from homeport.oci.digest import ENCODED_CHARACTERS, Digest
 from homeport.storage.blobstore import BlobStore, Space, StorageError, StoreFull
 from homeport.storage.disk import WRITE_PARTS_MAX, Disk, SystemDisk
@@ -36,8 +36,9 @@ from homeport.storage.folder import BATCH_BYTES, BlobFolder, RunningHash
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Four uploads and as many reads do not wait for one another.
-_THREADS = 8
+#: Threads for pushes and sweeps, and others for pulls and looks, which so never wait behind a sync.
+_WRITERS = 8
+_READERS = 4
 #: What one thread job hashes where an upload must be read again.
 _REREAD_BYTES = 8 << 20
 #: How many files one thread job looks at where blobs are listed.
@@ -64,7 +65,8 @@ class FilesystemStore(BlobStore):
     ) -> None:
         self._clock = clock
         self._folder = BlobFolder(root, clock, disk or SystemDisk(), reserve_percent, reserve_bytes)
-        self._threads = clock.threads("storage", _THREADS)
+        self._writers = clock.threads("storage-write", _WRITERS)
+        self._readers = clock.threads("storage-read", _READERS)
         #: By upload; the one begun last is at the end.
         self._hashes: dict[str, RunningHash] = {}
 
@@ -73,7 +75,9 @@ class FilesystemStore(BlobStore):
     async def append(self, upload: str, offset: int, chunks: AsyncIterable[bytes]) -> int:
         path = self._folder.upload_path(upload)
         running = self._running_hash(upload, offset)
-        appender = _Appender(offset, lambda size, batch: self._job(self._folder.append, path, size, batch, running))
+        appender = _Appender(
+            offset, lambda size, batch: self._job(self._writers, self._folder.append, path, size, batch, running)
+        )
         try:
             async for chunk in chunks:
                 await appender.take(chunk)
@@ -86,28 +90,30 @@ class FilesystemStore(BlobStore):
         return await appender.end()
 
     async def size(self, upload: str) -> int:
-        return await self._run(self._folder.size, self._folder.upload_path(upload)) or 0
+        path = self._folder.upload_path(upload)
+        size = self._size_now(path) if upload in self._hashes else await self._read(self._folder.size, path)
+        return size or 0
 
     async def digest(self, upload: str, algorithm: str) -> Digest:
         path = self._folder.upload_path(upload)
         running = self._hashes.get(upload)
         if running is None or running.algorithm != algorithm or running.size != self._size_now(path):
             running = RunningHash(algorithm)
-            while await self._run(self._folder.rehash, path, running, _REREAD_BYTES):
+            while await self._write(self._folder.rehash, path, running, _REREAD_BYTES):
                 pass
             self._remember(upload, running)
         return running.digest()
 
     async def finish(self, upload: str, digest: Digest) -> str:
         self._hashes.pop(upload, None)
-        return await self._run(self._folder.finish, self._folder.upload_path(upload), digest)
+        return await self._write(self._folder.finish, self._folder.upload_path(upload), digest)
 
     async def cancel(self, upload: str) -> None:
         self._hashes.pop(upload, None)
-        await self._run(self._folder.unlink, self._folder.upload_path(upload))
+        await self._write(self._folder.unlink, self._folder.upload_path(upload))
 
     async def uploads(self) -> AsyncIterator[str]:
-        for upload in await self._run(self._folder.uploads):
+        for upload in await self._read(self._folder.uploads):
             yield upload
 
     # --- blobs: bytes that are there ----------------------------------------------------------------------------
@@ -115,24 +121,24 @@ class FilesystemStore(BlobStore):
     async def put(self, digest: Digest, data: bytes) -> str:
         # By way of an upload that nobody knows, so that what a crash leaves behind is cleared away like any other.
         path = self._folder.upload_path(self._clock.new_id())
-        return await self._run(self._folder.put, path, digest, data)
+        return await self._write(self._folder.put, path, digest, data)
 
     async def stat(self, location: str) -> int | None:
-        return await self._run(self._folder.size, self._folder.blob_path(location))
+        return await self._read(self._folder.size, self._folder.blob_path(location))
 
     def path(self, location: str) -> Path | None:
         return self._folder.file(self._folder.blob_path(location))
 
     async def read(self, location: str, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         reader = self._folder.reader(self._folder.blob_path(location), start, stop)
-        reading = self._job(reader.next)
+        reading = self._job(self._readers, reader.next)
         try:
             while True:
                 chunk = await _settled(reading)
                 if reader.ended:
                     break
                 # While the caller uses this chunk, the next one is read.
-                reading = self._job(reader.next)
+                reading = self._job(self._readers, reader.next)
                 yield chunk
             if chunk:
                 yield chunk
@@ -145,10 +151,10 @@ class FilesystemStore(BlobStore):
 
     async def blobs(self) -> AsyncIterator[tuple[Digest, str, int]]:
         for algorithm in ENCODED_CHARACTERS:
-            for prefix in await self._run(self._folder.prefixes, algorithm):
-                names = await self._run(self._folder.names, prefix)
+            for prefix in await self._read(self._folder.prefixes, algorithm):
+                names = await self._read(self._folder.names, prefix)
                 for first in range(0, len(names), _LISTED_FILES):
-                    for blob in await self._run(self._folder.look, prefix, names[first : first + _LISTED_FILES]):
+                    for blob in await self._read(self._folder.look, prefix, names[first : first + _LISTED_FILES]):
                         yield blob
 
     # --- trash: bytes that are going ----------------------------------------------------------------------------
@@ -158,18 +164,19 @@ class FilesystemStore(BlobStore):
             return self._folder.retire(self._folder.blob_path(location), trash)
 
     async def restore(self, trash: str, digest: Digest) -> str:
-        return await self._run(self._folder.restore, self._folder.trash_path(trash), digest)
+        return await self._write(self._folder.restore, self._folder.trash_path(trash), digest)
 
     async def purge(self, trash: str) -> None:
-        await self._run(self._folder.purge, self._folder.trash_path(trash))
+        await self._write(self._folder.purge, self._folder.trash_path(trash))
 
     # --- the medium ---------------------------------------------------------------------------------------------
 
     async def space(self) -> Space | None:
-        return await self._run(self._folder.space)
+        return await self._read(self._folder.space)
 
     async def close(self) -> None:
-        self._threads.close()
+        self._writers.close()
+        self._readers.close()
 
     # --- hashes and threads -------------------------------------------------------------------------------------
 
@@ -195,16 +202,15 @@ class FilesystemStore(BlobStore):
         if len(self._hashes) > _HASHES_MAX:
             del self._hashes[next(iter(self._hashes))]
 
-    def _job(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+    async def _write(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await _settled(self._job(self._writers, function, *args, **kwargs))
+
+    async def _read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await _settled(self._job(self._readers, function, *args, **kwargs))
+
+    def _job(self, threads: Threads, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Begin `function` in a thread. Who begins it waits for its end, by `_settled`."""
-        return asyncio.ensure_future(self._in_thread(function, *args, **kwargs))
-
-    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        with _translated():
-            return await self._threads.run(function, *args, **kwargs)
-
-    async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await _settled(self._job(function, *args, **kwargs))
+        return asyncio.ensure_future(_in_thread(threads, function, *args, **kwargs))
 
 
 class _Appender:
@@ -236,6 +242,11 @@ class _Appender:
             self._size = await _settled(self._writing)
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         self._writing = self._write(self._size, batch)
+
+
+async def _in_thread(threads: Threads, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    with _translated():
+        return await threads.run(function, *args, **kwargs)
 
 
 async def _settled(job: asyncio.Future[T]) -> T:
