@@ -46,6 +46,7 @@ class DockerRegistry:
             "log": {"level": "warn"},
             "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
             "http": http,
+            "validation": {"manifests": {"urls": {"allow": ["^http://127"]}}},
         }
         if login:
             users = folder / "htpasswd"

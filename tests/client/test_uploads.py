@@ -1,9 +1,8 @@
 """Pushing blobs: to a little registry that fails where a test says so, and through cut lines to a real one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import pytest
 from aiohttp import web
@@ -17,60 +16,15 @@ from homeport.oci.digest import Digest
 from homeport.oci.manifest import Descriptor
 from tests.client.clocks import QuickClock
 from tests.client.images import Bytes, Factory, pull, push
+from tests.client.memory import Fault, MemoryRegistry
 from tests.client.servers import DockerRegistry, LittleServer, raw_serving, serving
 
 LARGE = Factory().blob(3_000_000)
 SMALL = Factory().blob(1_000)
 
-Fault = Callable[["UploadRegistry", web.Request], Awaitable[web.StreamResponse | None]]
-
-
-@dataclass
-class UploadRegistry:
-    """The upload half of a registry. A method's `faults` are asked first, each once."""
-
-    faults: dict[str, list[Fault]] = field(default_factory=dict)
-    blobs: dict[str, bytes] = field(default_factory=dict)
-    uploads: dict[str, bytearray] = field(default_factory=dict)
-    locations: str = "/upload/{number}?state=a%2Fb"
-    kept_at_most: int = 2**40
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        if faults := self.faults.get(request.method):
-            answer = await faults.pop(0)(self, request)
-            if answer is not None:
-                return answer
-        if request.path.startswith("/v2/") and request.method == "HEAD":
-            return web.Response(status=200 if request.path.rpartition("/")[2] in self.blobs else 404)
-        if request.method == "POST":
-            number = str(len(self.uploads))
-            self.uploads[number] = bytearray()
-            return web.Response(status=202, headers={"Location": self.locations.format(number=number)})
-        return await self.upload(request, request.path.rpartition("/")[2])
-
-    async def upload(self, request: web.Request, number: str) -> web.Response:
-        held = self.uploads.get(number)
-        if held is None:
-            return web.Response(status=404)
-        start = int(request.headers.get("Content-Range", f"{len(held)}-").partition("-")[0])
-        if start != len(held):
-            return web.Response(status=416)
-        async for chunk in request.content.iter_any():
-            held += chunk[: max(0, self.kept_at_most - (len(held) - start))]
-        if request.method == "PUT":
-            assert request.query["state"] == "a/b"
-            digest = request.query["digest"]
-            if Digest.of(held) != digest:
-                return web.json_response({"errors": [{"code": "DIGEST_INVALID", "message": "no"}]}, status=400)
-            self.blobs[digest] = bytes(held)
-            del self.uploads[number]
-            return web.Response(status=201)
-        headers = {"Range": f"0-{max(0, len(held) - 1)}", "Location": request.raw_path}
-        return web.Response(status=204 if request.method == "GET" else 202, headers=headers)
-
 
 @asynccontextmanager
-async def uploading(made: UploadRegistry, transport: Transport) -> AsyncIterator[tuple[LittleServer, RemoteRepository]]:
+async def uploading(made: MemoryRegistry, transport: Transport) -> AsyncIterator[tuple[LittleServer, RemoteRepository]]:
     async with serving(made.answer) as server:
         yield server, RemoteRepository(Remote(server.host, transport), "team/app")
 
@@ -80,7 +34,7 @@ def methods(server: LittleServer) -> list[str]:
 
 
 def cut_after(count: int) -> Fault:
-    async def fault(made: UploadRegistry, request: web.Request) -> web.StreamResponse | None:
+    async def fault(made: MemoryRegistry, request: web.Request) -> web.StreamResponse | None:
         held = made.uploads[request.path.rpartition("/")[2]]
         while len(held) < count:
             held += (await request.content.readany())[: count - len(held)]
@@ -92,14 +46,14 @@ def cut_after(count: int) -> Fault:
 
 
 def status(code: int, **headers: str) -> Fault:
-    async def fault(made: UploadRegistry, request: web.Request) -> web.StreamResponse | None:
+    async def fault(made: MemoryRegistry, request: web.Request) -> web.StreamResponse | None:
         return web.Response(status=code, headers=headers)
 
     return fault
 
 
 async def test_a_small_blob_is_one_put_and_a_large_one_a_patch_and_a_put(transport: Transport) -> None:
-    made = UploadRegistry()
+    made = MemoryRegistry()
     async with uploading(made, transport) as (server, repository):
         moved: list[int] = []
         assert await repository.put_blob(SMALL) is Outcome.SENT
@@ -114,7 +68,7 @@ async def test_a_small_blob_is_one_put_and_a_large_one_a_patch_and_a_put(transpo
 
 
 async def test_a_cut_upload_goes_on_where_the_registry_stands(transport: Transport, clock: QuickClock) -> None:
-    made = UploadRegistry({"PATCH": [cut_after(1_200_000), cut_after(1_700_000)]})
+    made = MemoryRegistry({"PATCH": [cut_after(1_200_000), cut_after(1_700_000)]})
     async with uploading(made, transport) as (server, repository):
         assert await repository.put_blob(LARGE) is Outcome.SENT
         ranges = [seen.headers.get("Content-Range") for seen in server.seen if seen.method == "PATCH"]
@@ -124,34 +78,34 @@ async def test_a_cut_upload_goes_on_where_the_registry_stands(transport: Transpo
 
 
 async def test_a_cut_in_the_last_part_is_resumed_by_the_put(transport: Transport) -> None:
-    made = UploadRegistry({"PATCH": [cut_after(2_500_000)]})
+    made = MemoryRegistry({"PATCH": [cut_after(2_500_000)]})
     async with uploading(made, transport) as (server, repository):
         assert await repository.put_blob(LARGE) is Outcome.SENT
         assert methods(server) == ["HEAD", "POST", "PATCH", "HEAD", "GET", "PUT"]
 
 
 async def test_a_lost_session_is_begun_anew(transport: Transport) -> None:
-    made = UploadRegistry({"PATCH": [status(404)], "GET": [status(404)]})
+    made = MemoryRegistry({"PATCH": [status(404)], "GET": [status(404)]})
     async with uploading(made, transport) as (server, repository):
         assert await repository.put_blob(LARGE) is Outcome.SENT
         assert methods(server).count("POST") == 2
 
 
 async def test_only_the_answer_was_lost(transport: Transport) -> None:
-    async def stored_but_cut(made: UploadRegistry, request: web.Request) -> web.StreamResponse | None:
+    async def stored_but_cut(made: MemoryRegistry, request: web.Request) -> web.StreamResponse | None:
         made.blobs[request.query["digest"]] = LARGE.data
         assert request.transport is not None
         request.transport.close()
         return web.Response()
 
-    made = UploadRegistry({"PUT": [stored_but_cut, status(404)]})
+    made = MemoryRegistry({"PUT": [stored_but_cut, status(404)]})
     async with uploading(made, transport) as (server, repository):
         assert await repository.put_blob(LARGE) is Outcome.SENT
         assert methods(server).count("POST") == 1
 
 
 async def test_a_registry_that_takes_less_gets_the_rest(transport: Transport) -> None:
-    made = UploadRegistry(kept_at_most=800_000)
+    made = MemoryRegistry(kept_at_most=800_000)
     async with uploading(made, transport) as (server, repository):
         assert await repository.put_blob(LARGE) is Outcome.SENT
         assert methods(server).count("PATCH") == 4
@@ -166,7 +120,7 @@ async def test_wrong_bytes_are_told_and_not_sent_again(transport: Transport) -> 
         def blob(self) -> Descriptor:
             return Descriptor("x/y", Digest.of(b"other"), len(self.data), super().blob.role)
 
-    made = UploadRegistry()
+    made = MemoryRegistry()
     async with uploading(made, transport) as (server, repository):
         with pytest.raises(Refused, match="DIGEST_INVALID"):
             await repository.put_blob(Wrong(LARGE.data))
@@ -175,14 +129,14 @@ async def test_wrong_bytes_are_told_and_not_sent_again(transport: Transport) -> 
 
 @pytest.mark.parametrize("code", [403, 405, 413])
 async def test_a_refusal_is_told_at_once(transport: Transport, clock: QuickClock, code: int) -> None:
-    async with uploading(UploadRegistry({"PATCH": [status(code)]}), transport) as (_, repository):
+    async with uploading(MemoryRegistry({"PATCH": [status(code)]}), transport) as (_, repository):
         with pytest.raises(Refused, match=f"PATCH .*: {code}"):
             await repository.put_blob(LARGE)
         assert clock.slept == []
 
 
 async def test_a_full_registry_is_waited_for_only_so_long(transport: Transport, clock: QuickClock) -> None:
-    made = UploadRegistry({"PATCH": [status(507)] * 10})
+    made = MemoryRegistry({"PATCH": [status(507)] * 10})
     async with uploading(made, transport) as (_, repository):
         with pytest.raises(Refused, match="507"):
             await repository.put_blob(LARGE)
@@ -191,7 +145,7 @@ async def test_a_full_registry_is_waited_for_only_so_long(transport: Transport, 
 
 @pytest.mark.parametrize("answer", [status(202), status(200, Location="/x"), status(202, Location="gopher://x/")])
 async def test_an_upload_without_a_place_to_go_is_refused(transport: Transport, answer: Fault) -> None:
-    async with uploading(UploadRegistry({"POST": [answer]}), transport) as (server, repository):
+    async with uploading(MemoryRegistry({"POST": [answer]}), transport) as (server, repository):
         with pytest.raises(ClientError):
             await repository.put_blob(LARGE)
         assert methods(server) == ["HEAD", "POST"]
@@ -200,7 +154,7 @@ async def test_an_upload_without_a_place_to_go_is_refused(transport: Transport, 
 async def test_an_upload_address_on_another_host_gets_the_bytes_and_not_the_login(
     transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = UploadRegistry()
+    made = MemoryRegistry()
     async with serving(made.answer, address="127.0.0.2") as storage, uploading(made, transport) as (server, repository):
         made.locations = storage.url + made.locations
 
@@ -217,7 +171,7 @@ async def test_an_upload_address_on_another_host_gets_the_bytes_and_not_the_logi
 
 async def test_a_token_that_ends_in_the_middle_is_replaced(transport: Transport) -> None:
     tokens_given: list[str] = []
-    made = UploadRegistry()
+    made = MemoryRegistry()
 
     async def with_tokens(request: web.Request) -> web.StreamResponse:
         if request.path == "/token":
@@ -236,7 +190,7 @@ async def test_a_token_that_ends_in_the_middle_is_replaced(transport: Transport)
 
 
 async def test_a_refused_mount_is_an_ordinary_upload(transport: Transport) -> None:
-    made = UploadRegistry({"POST": [status(403)]})
+    made = MemoryRegistry({"POST": [status(403)]})
     async with uploading(made, transport) as (server, repository):
         assert await repository.put_blob(SMALL, mount_from="private/other") is Outcome.SENT
         made.faults["POST"] = [status(201)]
@@ -253,7 +207,7 @@ async def test_what_fails_at_the_source_is_the_sources_error(transport: Transpor
                 raise ConnectionFailed("the source is gone", temporary=True)
             return await super().read(position)
 
-    async with uploading(UploadRegistry(), transport) as (_, repository):
+    async with uploading(MemoryRegistry(), transport) as (_, repository):
         with pytest.raises(ConnectionFailed, match="the source is gone"):
             await repository.put_blob(Broken(LARGE.data))
         assert clock.slept == []

@@ -285,10 +285,13 @@ async def _in_parallel(function: Callable[[T], Awaitable[R]], items: Iterable[T]
         for number, item in remaining:
             results[number] = await function(item)
 
+    first_failure: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(min(AT_ONCE, len(waiting))):
                 group.create_task(work())
     except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        first_failure = failures.exceptions[0]
+    if first_failure is not None:
+        raise first_failure  # outside of the `except`, so that it keeps the cause that it has
     return [results[number] for number in range(len(waiting))]
