@@ -95,9 +95,9 @@ class Directory:
 
     async def holds(self, login: Login) -> bool:
         """Whether everything that `login` rests on is still as it was. Microseconds: it is asked at every request."""
-        if login.user is not None and await self._database.point(users.standing, login.user) != login.standing:
+        if login.user is not None and await self._database.read(users.standing, login.user) != login.standing:
             return False
-        return login.token is None or await self._database.point(tokens.exists, login.token)
+        return login.token is None or await self._database.read(tokens.exists, login.token)
 
     async def by_password(self, name: str, password: str) -> Login | None:
         """The user's login, if the password is right. As much work if there is no such user."""

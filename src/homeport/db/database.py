@@ -68,14 +68,8 @@ class Database(ABC):
     async def read(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `fact` returns from one consistent snapshot. A fact that writes here is refused.
 
-        Sees everything that was committed before the call, by this process or another.
-        """
-
-    @abstractmethod
-    async def point(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `read`, for a fact of one statement, which is a snapshot by itself; a second one is refused.
-
-        For what is asked at every request: it saves beginning and ending a transaction.
+        Sees everything that this process committed before the call, and what others committed before the event loop
+        began its turn.
         """
 
     @abstractmethod
@@ -85,6 +79,14 @@ class Database(ABC):
         A fact that raises leaves nothing behind, and does not disturb those that share its commit. It may run twice
         (the commit it shared was rolled back), so it has no effect but through its transaction. A caller that is
         cancelled does not undo a fact that has begun.
+        """
+
+    @abstractmethod
+    async def jot(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `write`, but not durable by itself: a power cut may undo it, together with everything that was jotted
+        after it, unless a later `write` has returned. The death of the process does not undo it.
+
+        For what is worth nothing without what follows it: an upload session, a write hold.
         """
 
     @abstractmethod

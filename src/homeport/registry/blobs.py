@@ -184,7 +184,7 @@ def _delete(tx: Transaction, registry: Registry, origin: Origin, repository: str
 
 async def get(registry: Registry, repository: str, digest: Digest) -> Blob:
     """The blob, or `BlobUnknown`."""
-    blob = await registry.db.point(find, repository, digest)
+    blob = await registry.db.read(find, repository, digest)
     if blob is None:
         raise BlobUnknown(digest)
     return blob
@@ -192,7 +192,7 @@ async def get(registry: Registry, repository: str, digest: Digest) -> Blob:
 
 async def get_and_keep(registry: Registry, repository: str, digest: Digest) -> Blob:
     """The blob, for a caller who may push and will rely on it being here: the promise is renewed before the answer."""
-    found = await registry.db.point(_promised_until, repository, digest)
+    found = await registry.db.read(_promised_until, repository, digest)
     if found is None:
         raise BlobUnknown(digest)
     blob, until = found

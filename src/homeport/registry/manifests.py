@@ -10,6 +10,7 @@ Holds:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,8 +69,9 @@ def by_digest(tx: Transaction, repository: str, digest: str) -> Stored | None:
     return Stored(*row) if row else None
 
 
-def _is_held(tx: Transaction, repository: str, digest: Digest) -> bool:
-    return bool(tx.one("SELECT 1 FROM held_manifests WHERE repository = ? AND digest = ?", (repository, digest)))
+def _find_id(tx: Transaction, repository: str, digest: Digest) -> int | None:
+    row = tx.one("SELECT id FROM held_manifests WHERE repository = ? AND digest = ?", (repository, digest))
+    return row[0] if row else None
 
 
 def _check_references(tx: Transaction, registry: Registry, repository: str, manifest: Manifest) -> list[Digest]:
@@ -79,7 +81,7 @@ def _check_references(tx: Transaction, registry: Registry, repository: str, mani
     absent.update(
         reference.digest
         for reference in named
-        if reference.role is Role.CHILD and not _is_held(tx, repository, reference.digest)
+        if reference.role is Role.CHILD and _find_id(tx, repository, reference.digest) is None
     )
     for reference in named:
         sparse = reference.role is Role.CHILD and registry.rules.is_sparse(repository)
@@ -108,18 +110,19 @@ def _record(
 ) -> None:
     held = _check_references(tx, registry, repository, manifest)
     repository_id = blobs.offer(tx, registry, repository, blob, upload)
-    if not _is_held(tx, repository, blob.digest):
-        _insert(tx, registry, repository_id, blob.digest, manifest)
+    manifest_id = _find_id(tx, repository, blob.digest)
+    if manifest_id is None:
+        manifest_id = _insert(tx, registry, repository_id, blob.digest, manifest)
         events.append(tx, registry.clock, "manifest.pushed", origin, repository=repository, digest=blob.digest)
     blobs.keep(tx, registry, repository_id, held)
     for name in names:
-        tags.set_tag(tx, registry, origin, repository, repository_id, name, blob.digest)
+        tags.set_tag(tx, registry, origin, repository, repository_id, name, manifest_id, blob.digest)
 
 
-def _insert(tx: Transaction, registry: Registry, repository_id: int, digest: Digest, manifest: Manifest) -> None:
-    tx.run(
+def _insert(tx: Transaction, registry: Registry, repository_id: int, digest: Digest, manifest: Manifest) -> int:
+    row = tx.one(
         "INSERT INTO manifests (repository_id, digest, media_type, artifact_type, subject, data, pushed_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (
             repository_id,
             digest,
@@ -136,6 +139,9 @@ def _insert(tx: Transaction, registry: Registry, repository_id: int, digest: Dig
             " ON CONFLICT DO NOTHING",
             (repository_id, digest, reference.digest, reference.role),
         )
+    assert row is not None
+    manifest_id: int = row[0]
+    return manifest_id
 
 
 def _retag(
@@ -151,17 +157,19 @@ def _retag(
     tx.lock([digest])
     repository_id = repositories.find(tx, repository)
     blob = blobs.find(tx, repository, digest)
-    if repository_id is None or blob is None or not _is_held(tx, repository, digest):
+    manifest_id = _find_id(tx, repository, digest)
+    if repository_id is None or blob is None or manifest_id is None:
         return False
     blobs.keep(tx, registry, repository_id, [digest, *_check_references(tx, registry, repository, manifest)])
     for name in names:
-        tags.set_tag(tx, registry, origin, repository, repository_id, name, digest)
+        tags.set_tag(tx, registry, origin, repository, repository_id, name, manifest_id, digest)
     return True
 
 
 def _delete(tx: Transaction, registry: Registry, origin: Origin, repository: str, digest: Digest) -> None:
     repository_id = repositories.find(tx, repository)
-    if repository_id is None or not _is_held(tx, repository, digest):
+    manifest_id = _find_id(tx, repository, digest)
+    if repository_id is None or manifest_id is None:
         raise ManifestUnknown(digest)
     parent = tx.one(
         "SELECT manifest FROM manifest_references WHERE repository_id = ? AND digest = ? LIMIT 1",
@@ -169,7 +177,7 @@ def _delete(tx: Transaction, registry: Registry, origin: Origin, repository: str
     )
     if parent:
         raise ReferencedByManifest(f"{digest} is named by {parent[0]}")
-    for tag in tags.of_manifest(tx, repository_id, digest):
+    for tag in tags.of_manifest(tx, manifest_id):
         tags.remove(tx, registry, origin, repository, repository_id, tag, reason="its manifest was deleted")
     named = tx.all(
         "SELECT DISTINCT digest FROM manifest_references WHERE repository_id = ? AND manifest = ?",
@@ -188,7 +196,7 @@ def _delete(tx: Transaction, registry: Registry, origin: Origin, repository: str
 async def get(registry: Registry, repository: str, reference: str) -> Stored:
     """The manifest by tag or digest, or `ManifestUnknown`."""
     fact = by_digest if ":" in reference else by_tag
-    stored = await registry.db.point(fact, repository, reference)
+    stored = await registry.db.read(fact, repository, reference)
     if stored is None:
         raise ManifestUnknown(f"{repository}:{reference}" if fact is by_tag else reference)
     return stored
@@ -211,12 +219,15 @@ async def push(
     if actual != digest:
         raise DigestInvalid(f"the {len(data)} bytes that came are {actual}")
     manifest = oci_manifest.parse(data, content_type)
-    if (
-        not await registry.db.point(_is_held, repository, digest)
-        or not await _still_whole(registry, repository, digest, data)
-        or not await registry.db.write(_retag, registry, origin, repository, digest, manifest, names)
-    ):
-        await _store(registry, origin, repository, digest, manifest, names)
+    if await registry.db.read(_find_id, repository, digest) is not None:
+        # Mostly a new tag for what is here. The look at its file and the transaction need not wait for each other.
+        whole, tagged = await asyncio.gather(
+            _is_whole(registry, repository, digest, len(data)),
+            registry.db.write(_retag, registry, origin, repository, digest, manifest, names),
+        )
+        if whole and tagged:
+            return Pushed(digest, manifest.subject)
+    await _store(registry, origin, repository, digest, manifest, names)
     return Pushed(digest, manifest.subject)
 
 
@@ -229,17 +240,17 @@ async def delete(registry: Registry, origin: Origin, repository: str, digest: Di
     await registry.db.write(_delete, registry, origin, repository, digest)
 
 
-async def _still_whole(registry: Registry, repository: str, digest: Digest, data: bytes) -> bool:
+async def _is_whole(registry: Registry, repository: str, digest: Digest, size: int) -> bool:
     """Whether the manifest's file is there in its size. If it is not, pushing it again puts it back."""
-    blob = await registry.db.point(blobs.find, repository, digest)
-    return blob is not None and await registry.blobs.stat(blob.location) == len(data)
+    blob = await registry.db.read(blobs.find, repository, digest)
+    return blob is not None and await registry.blobs.stat(blob.location) == size
 
 
 async def _store(
     registry: Registry, origin: Origin, repository: str, digest: Digest, manifest: Manifest, names: Sequence[str]
 ) -> None:
     upload = registry.clock.new_id()
-    present = await registry.db.write(_prepare, registry, repository, digest, manifest, upload)
+    present = await registry.db.jot(_prepare, registry, repository, digest, manifest, upload)
     if present is not None and await registry.blobs.stat(present.location) == len(manifest.data):
         blob = present
     else:

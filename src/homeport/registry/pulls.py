@@ -47,7 +47,7 @@ class Pulls:
         pending, self._pending = self._pending, {}
         try:
             if pending:
-                await registry.db.write(_write, pending)
+                await registry.db.jot(_write, pending)
         except BaseException:
             self._pending = pending | self._pending
             raise

@@ -40,20 +40,29 @@ class Change:
 
 def find(tx: Transaction, repository_id: int, name: str) -> Tag | None:
     """The tag, or None."""
-    row = tx.one("SELECT digest, pushed_at FROM tags WHERE repository_id = ? AND name = ?", (repository_id, name))
+    row = tx.one(
+        "SELECT digest, pushed_at FROM tag_targets WHERE repository_id = ? AND name = ?", (repository_id, name)
+    )
     return Tag(name, Digest(row[0]), row[1]) if row else None
 
 
 def set_tag(
-    tx: Transaction, registry: Registry, origin: Origin, repository: str, repository_id: int, name: str, digest: Digest
+    tx: Transaction,
+    registry: Registry,
+    origin: Origin,
+    repository: str,
+    repository_id: int,
+    name: str,
+    manifest_id: int,
+    digest: Digest,
 ) -> None:
     """Let the tag point at a manifest that the repository has."""
     now = registry.clock.now()
     before = find(tx, repository_id, name)
     tx.run(
-        "INSERT INTO tags (repository_id, name, digest, pushed_at) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (repository_id, name) DO UPDATE SET digest = excluded.digest, pushed_at = excluded.pushed_at",
-        (repository_id, name, digest, now),
+        "INSERT INTO tags (repository_id, name, manifest_id, pushed_at) VALUES (?, ?, ?, ?) ON CONFLICT"
+        " (repository_id, name) DO UPDATE SET manifest_id = excluded.manifest_id, pushed_at = excluded.pushed_at",
+        (repository_id, name, manifest_id, now),
     )
     if before is None or before.digest != digest:
         _remember(tx, registry, origin, repository, name, digest)
@@ -87,11 +96,9 @@ def remove(
     )
 
 
-def of_manifest(tx: Transaction, repository_id: int, digest: Digest) -> list[Tag]:
+def of_manifest(tx: Transaction, manifest_id: int) -> list[Tag]:
     """Every tag that points at the manifest."""
-    rows = tx.all(
-        "SELECT name, digest, pushed_at FROM tags WHERE repository_id = ? AND digest = ?", (repository_id, digest)
-    )
+    rows = tx.all("SELECT name, digest, pushed_at FROM tag_targets WHERE manifest_id = ?", (manifest_id,))
     return [Tag(name, Digest(found), pushed_at) for name, found, pushed_at in rows]
 
 
@@ -101,7 +108,7 @@ def page(tx: Transaction, repository: str, after: str, limit: int) -> list[Tag] 
     if repository_id is None:
         return None
     rows = tx.all(
-        "SELECT name, digest, pushed_at FROM tags WHERE repository_id = ? AND name > ? ORDER BY name LIMIT ?",
+        "SELECT name, digest, pushed_at FROM tag_targets WHERE repository_id = ? AND name > ? ORDER BY name LIMIT ?",
         (repository_id, after, limit),
     )
     return [Tag(name, Digest(digest), pushed_at) for name, digest, pushed_at in rows]

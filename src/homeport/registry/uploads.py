@@ -106,7 +106,7 @@ async def start(registry: Registry, sessions: Sessions, origin: Origin, reposito
     """Begin a session; its id."""
     registry.check_writable()
     upload = registry.clock.new_id()
-    await registry.db.write(_insert, registry, origin, repository, upload)
+    await registry.db.jot(_insert, registry, origin, repository, upload)
     _remember(sessions, upload, 1)
     return upload
 
@@ -188,14 +188,14 @@ async def discard_strays(registry: Registry) -> int:
     """
     count = 0
     async for upload in registry.blobs.uploads():
-        if not await registry.db.point(_known, upload):
+        if not await registry.db.read(_known, upload):
             await registry.blobs.cancel(upload)
             count += 1
     return count
 
 
 async def _check_exists(registry: Registry, origin: Origin, repository: str, upload: str) -> None:
-    if not await registry.db.point(_exists, origin, repository, upload):
+    if not await registry.db.read(_exists, origin, repository, upload):
         raise BlobUploadUnknown(upload)
 
 
@@ -221,7 +221,7 @@ async def _settle(
         await registry.db.write(_delete, origin, repository, upload)
         await registry.blobs.cancel(upload)
         raise DigestInvalid(f"the {length} bytes that came are {actual}")
-    present = await registry.db.write(_hold, registry, upload, epoch, digest)
+    present = await registry.db.jot(_hold, registry, upload, epoch, digest)
     if present is not None and await registry.blobs.stat(present.location) == present.size:
         blob = present
     else:
@@ -266,7 +266,7 @@ async def _epoch(registry: Registry, sessions: Sessions, origin: Origin, reposit
     known = sessions.epochs.get(upload)
     if known is not None:
         return known
-    taken = await registry.db.write(_take_over, registry, origin, repository, upload)
+    taken = await registry.db.jot(_take_over, registry, origin, repository, upload)
     if taken is None:
         raise BlobUploadUnknown(upload)
     _remember(sessions, upload, taken)

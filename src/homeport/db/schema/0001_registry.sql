@@ -1,6 +1,7 @@
 -- compatibility: 1
 -- What the registry knows about images. docs/format.md draws it. Each table has one owner: only that module's SQL may
--- name it. Times are seconds since 1970 UTC. Digests are text, "algorithm:encoded".
+-- name it. Times are seconds since 1970 UTC. Digests are text, "algorithm:encoded". CLUSTERED marks tables that are
+-- looked up by their whole key only.
 
 -- owner: registry/repositories.py
 -- A row exists as long as something is linked in the repository. Ids are never used twice, so that what was kept about
@@ -31,7 +32,7 @@ CREATE TABLE holds (
     upload TEXT NOT NULL,
     expires_at REAL NOT NULL,
     PRIMARY KEY (digest, upload)
-);
+)$CLUSTERED;
 
 -- owner: registry/blobs.py
 -- The unit that is checked, kept and swept. keep_until: until then a client may rely on having been told that the
@@ -43,7 +44,7 @@ CREATE TABLE links (
     keep_until REAL NOT NULL,
     released_at REAL NOT NULL,
     PRIMARY KEY (repository_id, digest)
-);
+)$CLUSTERED;
 CREATE INDEX links_by_digest ON links (digest);
 
 -- owner: registry/uploads.py
@@ -83,7 +84,7 @@ CREATE TABLE manifest_references (
     role TEXT NOT NULL,
     PRIMARY KEY (repository_id, manifest, digest, role),
     FOREIGN KEY (repository_id, manifest) REFERENCES manifests (repository_id, digest) ON DELETE CASCADE
-);
+)$CLUSTERED;
 CREATE INDEX manifest_references_by_digest ON manifest_references (repository_id, digest);
 
 -- owner: registry/tags.py
@@ -91,12 +92,11 @@ CREATE INDEX manifest_references_by_digest ON manifest_references (repository_id
 CREATE TABLE tags (
     repository_id BIGINT NOT NULL REFERENCES repositories (id),
     name TEXT NOT NULL,
-    digest TEXT NOT NULL,
+    manifest_id BIGINT NOT NULL REFERENCES manifests (id),
     pushed_at REAL NOT NULL,
-    PRIMARY KEY (repository_id, name),
-    FOREIGN KEY (repository_id, digest) REFERENCES manifests (repository_id, digest)
-);
-CREATE INDEX tags_by_digest ON tags (repository_id, digest);
+    PRIMARY KEY (repository_id, name)
+)$CLUSTERED;
+CREATE INDEX tags_by_manifest ON tags (manifest_id);
 
 -- owner: registry/tags.py
 -- Every state that a tag ever had, the oldest first; digest NULL: it was deleted. By the repository's name, not its
@@ -119,7 +119,7 @@ CREATE TABLE pulls (
     pulled_at REAL NOT NULL,
     pulls BIGINT NOT NULL,
     PRIMARY KEY (repository, reference)
-);
+)$CLUSTERED;
 
 -- owner: events.py
 -- The outbox, which is the audit log. Append only.
@@ -149,7 +149,8 @@ CREATE VIEW held_blobs AS
 
 -- The manifests that a repository offers, by digest.
 CREATE VIEW held_manifests AS
-    SELECT r.name AS repository, m.repository_id, m.digest, m.media_type, m.artifact_type, m.subject, m.data, m.pushed_at
+    SELECT r.name AS repository, m.repository_id, m.id, m.digest, m.media_type, m.artifact_type, m.subject, m.data,
+        m.pushed_at
     FROM repositories r
     JOIN manifests m ON m.repository_id = r.id;
 
@@ -158,7 +159,13 @@ CREATE VIEW tagged_manifests AS
     SELECT r.name AS repository, t.name AS tag, m.digest, m.media_type, m.data, t.pushed_at
     FROM repositories r
     JOIN tags t ON t.repository_id = r.id
-    JOIN manifests m ON m.repository_id = t.repository_id AND m.digest = t.digest;
+    JOIN manifests m ON m.id = t.manifest_id;
+
+-- What the tags of a repository point at, by its id.
+CREATE VIEW tag_targets AS
+    SELECT t.repository_id, t.name, m.id AS manifest_id, m.digest, t.pushed_at
+    FROM tags t
+    JOIN manifests m ON m.id = t.manifest_id;
 
 -- What would break if a digest left a repository: the manifests that name it, and itself if it is one.
 CREATE VIEW named_digests AS
