@@ -55,7 +55,9 @@ def hold(tx: Transaction, registry: Registry, digest: Digest, upload: str) -> Bl
     )
     tx.run("DELETE FROM holds WHERE digest = ? AND expires_at <= ?", (digest, now))
     tx.run(
-        "INSERT INTO holds (digest, upload, expires_at) VALUES (?, ?, ?)",
+        # A second try of the same upload: its hold still runs, or the statement before would have dropped it.
+        "INSERT INTO holds (digest, upload, expires_at) VALUES (?, ?, ?)"
+        " ON CONFLICT (digest, upload) DO UPDATE SET expires_at = excluded.expires_at",
         (digest, upload, now + registry.rules.hold_seconds),
     )
     row = tx.one("SELECT size, location FROM blobs WHERE digest = ? AND state = 'live'", (digest,))

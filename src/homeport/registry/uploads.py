@@ -194,6 +194,11 @@ async def discard_strays(registry: Registry) -> int:
     return count
 
 
+async def _nothing() -> AsyncIterator[bytes]:
+    for chunk in ():
+        yield chunk
+
+
 async def _check_exists(registry: Registry, origin: Origin, repository: str, upload: str) -> None:
     if not await registry.db.read(_exists, origin, repository, upload):
         raise BlobUploadUnknown(upload)
@@ -203,10 +208,11 @@ async def _append(registry: Registry, upload: str, offset: int | None, chunks: A
     present = await registry.blobs.size(upload)
     if offset is not None and offset != present:
         raise UploadOutOfOrder(f"it has {present} bytes", accepted_bytes=present)
-    if chunks is None:
+    if chunks is None and present:
         return present
     try:
-        return await registry.blobs.append(upload, present, chunks)
+        # Also without a chunk: an upload that never got a byte becomes one of no bytes, which is a blob like others.
+        return await registry.blobs.append(upload, present, chunks or _nothing())
     except WrongOffset as error:
         raise UploadOutOfOrder(f"it has {error.size} bytes", accepted_bytes=error.size) from error
 
