@@ -156,7 +156,7 @@ class SqliteDatabase(Database):
                         outcomes = self._commit(batch)
                     else:
                         outcomes = await self._threads.run(self._commit, batch)
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 (whoever waits must not wait for ever)
                     outcomes = [_Outcome(error=DatabaseError(f"the database is closing: {error!r}"))] * len(batch)
                 for call, outcome in zip(batch, outcomes, strict=True):
                     if call.future.done():
@@ -216,7 +216,7 @@ class SqliteDatabase(Database):
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:
-    if str(path) != MEMORY and not os.path.exists(path):
+    if str(path) != MEMORY and not Path(path).exists():
         # Before SQLite does it, so that nobody else can read it for a moment.
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
     connection = sqlite3.connect(
