@@ -17,8 +17,8 @@ client cannot show.
 Homeport checks a Bearer token of a user whose rights come from one rule. The peers are docker-registry (Debian's
 distribution 2.8) and distribution 3, with Debian's settings but without access control, which favours them. Each
 server logs as it does by default, to a file. Pushes are durable when they are answered, each in its server's sense:
-both peers fsync every file, and only distribution 3 also the folder of a small one; Homeport fsyncs files, folders and
-database.
+both peers fsync each file and distribution 3 the folders of small ones (strace counts 72 and 68 fsyncs for one small
+image), neither the folder that a blob is renamed into; Homeport fsyncs files, folders and database.
 """
 
 HEADINGS = ("work", "homeport", "registry 2.8", "registry 3", "null", "ratio", "bar", "")
