@@ -15,7 +15,7 @@ from homeport.auth.directory import ConfiguredUser, LoginSettings
 from homeport.auth.errors import PasswordHashInvalid, PasswordInvalid, UserNameInvalid
 from homeport.auth.logins import AUTHORIZATION_CHARACTERS_MAX, REMEMBER_SECONDS, REMEMBERED_MAX, Logins, basic
 from homeport.auth.permissions import Policy, Rule, may
-from homeport.auth.throttle import ADDRESS_FAILURES_FREE, USER_FAILURES_FREE, WAIT_SECONDS_MAX
+from homeport.auth.throttle import ADDRESS_FAILURES_FREE, USER_FAILURES_FREE, USER_WAITING_MAX, WAIT_SECONDS_MAX
 from homeport.auth.tokens import USED_SECONDS, Secret, Token
 from homeport.db.database import Database
 from homeport.oci.errors import TooManyRequests, Unauthorized
@@ -470,4 +470,4 @@ async def test_a_flood_of_logins_is_bounded(logins: Logins, ada: str, passwords:
     passwords.gate.set()
     results = await asyncio.gather(*flood, return_exceptions=True)
     assert sum(isinstance(result, TooManyRequests) for result in results) == 500 - len(passwords.checked)
-    assert len(passwords.checked) <= 32
+    assert len(passwords.checked) <= USER_WAITING_MAX

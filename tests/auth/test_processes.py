@@ -1,6 +1,6 @@
 """What another process changes in the same database counts here at once."""
 
-import subprocess
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -50,11 +50,14 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def elsewhere(path: Path, verb: str, argument: str = "") -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, path, verb, argument], capture_output=True, text=True, check=True, timeout=60
+async def elsewhere(path: Path, verb: str, argument: str = "") -> str:
+    """Run the program while this process's event loop goes on, as a server's does."""
+    started = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PROGRAM, str(path), verb, argument, stdout=asyncio.subprocess.PIPE
     )
-    return done.stdout.strip()
+    output, _ = await asyncio.wait_for(started.communicate(), 60)
+    assert started.returncode == 0
+    return output.decode().strip()
 
 
 @pytest.fixture
@@ -73,7 +76,7 @@ async def test_a_password_changed_elsewhere(logins: Logins, ada: str, path: Path
     bearer = f"Bearer {(await logins.token([PULL], ADDRESS, authorization=ADA)).token}"
     for header in (ADA, bearer):
         await logins.authenticate(header, ADDRESS)
-    elsewhere(path, "passwd", "another horse")
+    await elsewhere(path, "passwd", "another horse")
     for header in (ADA, bearer):
         with pytest.raises(Unauthorized):
             await logins.authenticate(header, ADDRESS)
@@ -82,7 +85,7 @@ async def test_a_password_changed_elsewhere(logins: Logins, ada: str, path: Path
 
 async def test_a_user_removed_elsewhere(logins: Logins, ada: str, path: Path) -> None:
     await logins.authenticate(ADA, ADDRESS)
-    elsewhere(path, "remove")
+    await elsewhere(path, "remove")
     with pytest.raises(Unauthorized):
         await logins.authenticate(ADA, ADDRESS)
 
@@ -98,7 +101,7 @@ async def test_a_token_revoked_elsewhere(
     bearer = f"Bearer {(await logins.token([PULL], ADDRESS, authorization=login)).token}"
     for header in (login, bearer):
         await logins.authenticate(header, ADDRESS)
-    elsewhere(path, "revoke", secret.id)
+    await elsewhere(path, "revoke", secret.id)
     for header in (login, bearer):
         with pytest.raises(Unauthorized):
             await logins.authenticate(header, ADDRESS)
@@ -111,4 +114,4 @@ async def test_a_token_given_here_is_taken_there(
     clock.time = SystemClock().now()
     logins = Logins(database, clock, passwords, LoginSettings())
     token = (await logins.token([PULL], ADDRESS, authorization=ADA)).token
-    assert elsewhere(path, "who", f"Bearer {token}") == "user:ada"
+    assert await elsewhere(path, "who", f"Bearer {token}") == "user:ada"

@@ -1,5 +1,7 @@
 """Slowing down those who guess."""
 
+from contextlib import ExitStack
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from homeport.auth.throttle import (
     FORGET_SECONDS,
     REMEMBERED_MAX,
     USER_FAILURES_FREE,
+    USER_WAITING_MAX,
     WAIT_SECONDS_MAX,
     WAITING_MAX,
     Throttle,
@@ -115,21 +118,29 @@ def test_what_is_one_address(clock: HandClock, one: str, other: str, same: bool)
     assert (try_once(throttle, other, "ada", right=True) > 0) is same
 
 
-def test_no_more_wait_at_once_than_can_be_checked_soon(clock: HandClock) -> None:
+def waiting(throttle: Throttle, attempts: list[tuple[str, str]]) -> ExitStack:
+    stack = ExitStack()
+    for address, user in attempts:
+        stack.enter_context(throttle.attempt(address, user, trusted=False))
+    return stack
+
+
+@pytest.mark.parametrize(
+    "attempts",
+    [
+        [(f"10.0.0.{number}", "ada") for number in range(WAITING_MAX)],
+        [(ADDRESS, f"user{number}") for number in range(ADDRESS_WAITING_MAX)],
+        [(ADDRESS, "eve")] * USER_WAITING_MAX,
+    ],
+)
+def test_no_more_wait_at_once_than_can_be_checked_soon(clock: HandClock, attempts: list[tuple[str, str]]) -> None:
     throttle = Throttle(clock)
-    waiting = []
-    for number in range(WAITING_MAX):
-        waiting.append(throttle.attempt(f"10.0.{number % 10}.1", "ada", trusted=False))
-        waiting[-1].__enter__()
-    assert try_once(throttle, ADDRESS, "eve", right=True) == 1
-    for attempt in waiting:
-        attempt.__exit__(None, None, None)
-    assert try_once(throttle, ADDRESS, "eve", right=True) == 0
-    waiting = [throttle.attempt(ADDRESS, "ada", trusted=False) for _ in range(ADDRESS_WAITING_MAX)]
-    for attempt in waiting:
-        attempt.__enter__()
-    assert try_once(throttle, ADDRESS, "eve", right=True) == 1
-    assert try_once(throttle, "192.0.2.8", "eve", right=True) == 0
+    with waiting(throttle, attempts):
+        assert try_once(throttle, ADDRESS, "eve", right=True) == 1
+        assert try_once(throttle, ADDRESS, "eve", right=True, trusted=True) == 0
+    with waiting(throttle, attempts[1:]):
+        assert try_once(throttle, ADDRESS, "eve", right=True) == 0
+    assert not throttle._waiting
 
 
 def test_memory_is_bounded(clock: HandClock) -> None:

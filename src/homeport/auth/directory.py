@@ -173,7 +173,7 @@ class Directory:
     async def _note_use(self, token: Token) -> None:
         if tokens.use_is_news(token, self._clock.now()):
             with contextlib.suppress(DatabaseError):  # A full disk must not end logins.
-                await self._database.write(tokens.used, self._clock, token.id)
+                await self._database.jot(tokens.used, self._clock, token.id)
 
     async def _is_configured(self, user: ConfiguredUser, password: str) -> bool:
         if user.password_hash is not None:

@@ -8,6 +8,7 @@ keep ada out. All of it is in memory, bounded, and forgotten after a quiet quart
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +24,11 @@ WAIT_SECONDS_MAX = 60.0
 FORGET_SECONDS = 15 * 60.0
 #: How many addresses, and how many users, are remembered. Those that failed last stay.
 REMEMBERED_MAX = 10_000
-#: Passwords that wait to be checked at once: of one address (which may be a proxy before a whole school), and in all.
+#: Passwords that wait to be checked at once: of one address (which may be a proxy before a whole school), in all, and
+#: of one user from one address. The last are different passwords, since the same one is checked only once.
 ADDRESS_WAITING_MAX = 32
 WAITING_MAX = 128
+USER_WAITING_MAX = 4
 
 
 @dataclass(slots=True)
@@ -71,8 +74,7 @@ class Throttle:
     def __init__(self, clock: Clock) -> None:
         self._addresses: Final = _Failures(clock, ADDRESS_FAILURES_FREE)
         self._users: Final = _Failures(clock, USER_FAILURES_FREE)
-        self._waiting: dict[str, int] = {}
-        self._waiting_in_all = 0
+        self._waiting: Counter[tuple[str, ...]] = Counter()
 
     @contextmanager
     def attempt(self, address: str, user: str, *, trusted: bool) -> Iterator[Attempt]:
@@ -80,30 +82,32 @@ class Throttle:
 
         `trusted`: this very login was right before, so it is no guess; it is let through at once.
         """
-        key = _network(address)
+        network = _network(address)
         if not trusted:
-            self._admit(key, user)
-        self._waiting[key] = self._waiting.get(key, 0) + 1
-        self._waiting_in_all += 1
+            self._admit(network, user)
+        waiting = Counter([(), (network,), (network, user)])
+        self._waiting += waiting
         attempt = Attempt()
         try:
             yield attempt
         finally:
-            self._waiting_in_all -= 1
-            self._waiting[key] -= 1
-            if not self._waiting[key]:
-                del self._waiting[key]
+            self._waiting -= waiting
             if attempt.right is False:
-                self._addresses.add(key)
+                self._addresses.add(network)
                 self._users.add(user)
             elif attempt.right:
                 self._users.clear(user)
 
-    def _admit(self, key: str, user: str) -> None:
-        if self._waiting_in_all >= WAITING_MAX or self._waiting.get(key, 0) >= ADDRESS_WAITING_MAX:
+    def _admit(self, network: str, user: str) -> None:
+        waiting = self._waiting
+        if (
+            waiting[()] >= WAITING_MAX
+            or waiting[network,] >= ADDRESS_WAITING_MAX
+            or waiting[network, user] >= USER_WAITING_MAX
+        ):
             raise TooManyRequests("too many logins at once", retry_after_seconds=1)
-        wait = self._addresses.wait_seconds(key)
-        if self._addresses.count(key):
+        wait = self._addresses.wait_seconds(network)
+        if self._addresses.count(network):
             wait = max(wait, self._users.wait_seconds(user))
         if wait > 0:
             raise TooManyRequests("too many failed logins", retry_after_seconds=math.ceil(wait))
