@@ -129,50 +129,44 @@ def _value(value: object) -> str:
 SECONDS_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 300.0)
 
 
+class _Requests:
+    """The requests of one route, method and status."""
+
+    __slots__ = ("buckets", "count", "seconds")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+        self.buckets = [0] * (len(SECONDS_BUCKETS) + 1)
+
+
 class Counters:
     """What is counted for `/metrics`. Only the event loop's thread touches it."""
 
     def __init__(self) -> None:
-        self.requests: dict[tuple[str, str, int], int] = {}
-        self.buckets: dict[str, list[int]] = {}
-        self.seconds: dict[str, float] = {}
-        self.totals: dict[str, int] = {}
+        self._requests: dict[tuple[str, str, int], _Requests] = {}
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count an answered request."""
-        key = (route, method, status)
-        self.requests[key] = self.requests.get(key, 0) + 1
-        buckets = self.buckets.get(route)
-        if buckets is None:
-            buckets = self.buckets[route] = [0] * (len(SECONDS_BUCKETS) + 1)
-            self.seconds[route] = 0.0
-        buckets[bisect_left(SECONDS_BUCKETS, seconds)] += 1
-        self.seconds[route] += seconds
-
-    def add(self, name: str, amount: int = 1) -> None:
-        """Add to a total of its own, `homeport_<name>_total`."""
-        self.totals[name] = self.totals.get(name, 0) + amount
+        """Count an answered request. There are few routes, methods and statuses, so this stays small."""
+        requests = self._requests.get((route, method, status))
+        if requests is None:
+            requests = self._requests[route, method, status] = _Requests()
+        requests.count += 1
+        requests.seconds += seconds
+        requests.buckets[bisect_left(SECONDS_BUCKETS, seconds)] += 1
 
     def exposition(self, gauges: Mapping[str, float]) -> str:
         """Everything in Prometheus' text format, with gauges that were measured just now."""
-        lines = ["# TYPE homeport_requests_total counter"]
-        for (route, method, status), count in sorted(self.requests.items()):
-            lines.append(f'homeport_requests_total{{route="{route}",method="{method}",status="{status}"}} {count}')
-        lines.append("# TYPE homeport_request_seconds histogram")
-        for route, buckets in sorted(self.buckets.items()):
-            lines += _histogram(route, buckets, self.seconds[route])
-        for name, total in sorted(self.totals.items()):
-            lines += [f"# TYPE homeport_{name}_total counter", f"homeport_{name}_total {total}"]
-        for name, value in sorted(gauges.items()):
-            lines += [f"# TYPE homeport_{name} gauge", f"homeport_{name} {value:.17g}"]
+        name = "homeport_request_seconds"
+        lines = [f"# HELP {name} Time from a request's headers to the end of its answer.", f"# TYPE {name} histogram"]
+        for (route, method, status), requests in sorted(self._requests.items()):
+            labels = f'route="{route}",method="{method}",status="{status}"'
+            cumulative = 0
+            for end, count in zip((*SECONDS_BUCKETS, "+Inf"), requests.buckets, strict=True):
+                cumulative += count
+                lines.append(f'{name}_bucket{{{labels},le="{end}"}} {cumulative}')
+            lines.append(f"{name}_sum{{{labels}}} {requests.seconds:.6f}")
+            lines.append(f"{name}_count{{{labels}}} {requests.count}")
+        for gauge, value in sorted(gauges.items()):
+            lines += [f"# TYPE homeport_{gauge} gauge", f"homeport_{gauge} {value:.17g}"]
         return "\n".join(lines) + "\n"
-
-
-def _histogram(route: str, buckets: list[int], seconds: float) -> list[str]:
-    name = "homeport_request_seconds"
-    lines = []
-    cumulative = 0
-    for end, count in zip((*SECONDS_BUCKETS, "+Inf"), buckets, strict=True):
-        cumulative += count
-        lines.append(f'{name}_bucket{{route="{route}",le="{end}"}} {cumulative}')
-    return [*lines, f'{name}_sum{{route="{route}"}} {seconds:.6f}', f'{name}_count{{route="{route}"}} {cumulative}']

@@ -7,7 +7,7 @@ There is no stack of middleware: what happens to a request is written below, fro
 from __future__ import annotations
 
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from homeport.auth.actors import ANONYMOUS, Actor
 from homeport.observe import Level
@@ -28,6 +28,9 @@ _PLAIN: Mapping[bytes, tuple[str, Callable[[Context], Awaitable[Response]]]] = {
     b"/readyz": ("readyz", status.ready),
     b"/metrics": ("metrics", status.metrics),
 }
+
+_READING = ("GET", "HEAD")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Application:
@@ -98,8 +101,8 @@ class Application:
         if plain is None:
             raise NotFound(path[:200].decode("ascii", "replace"))
         handled.route = plain[0]
-        if request.method not in {"GET", "HEAD"}:
-            raise Unsupported(f"{request.method} of {plain[0]}")
+        if request.method not in _READING:
+            return _not_allowed(request, _READING)
         return await plain[1](context)
 
     async def _registry(self, path: bytes, request: Request, handled: _Handled) -> Response:
@@ -112,7 +115,7 @@ class Application:
         handlers = routes.HANDLERS[route.name]
         handler = handlers.get(request.method) or (handlers.get("GET") if request.method == "HEAD" else None)
         if handler is None:
-            raise Unsupported(f"{request.method} of {route.name}")
+            return _not_allowed(request, handlers)
         handled.actor = await self._authenticate(request)
         call = Call(context, request, handled.actor, route.repository, route.reference)
         try:
@@ -124,8 +127,8 @@ class Application:
 
     async def _version(self, request: Request, handled: _Handled) -> Response:
         """GET `/v2/`: whether the client has to log in, and where. Source: distribution-spec, end-1."""
-        if request.method not in {"GET", "HEAD"}:
-            raise Unsupported(f"{request.method} of /v2/")
+        if request.method not in _READING:
+            return _not_allowed(request, _READING)
         handled.actor = await self._authenticate(request)
         if request.header(b"authorization") is None and not anonymous_may_everything(self._context.policy):
             raise Challenge(Unauthorized(), None, None)
@@ -149,7 +152,9 @@ class Application:
 
     def _note(self, scope: Scope, request: Request, handled: _Handled, seconds: float) -> None:
         context = self._context
-        context.counters.request(handled.route, request.method, handled.status, seconds)
+        # A method that somebody made up must not become a time series.
+        method = request.method if request.method in _METHODS else "other"
+        context.counters.request(handled.route, method, handled.status, seconds)
         context.log.request(
             request.id,
             method=request.method,
@@ -161,6 +166,12 @@ class Application:
             actor=str(handled.actor),
             error=handled.error,
         )
+
+
+def _not_allowed(request: Request, allowed: Collection[str]) -> Response:
+    """405 with the methods that would do. Source: RFC 9110, section 15.5.6."""
+    methods = ", ".join(sorted({*allowed, *(["HEAD"] if "GET" in allowed else [])}))
+    return failures.response(Unsupported(f"{request.method}; here it can be {methods}"), [(b"allow", methods.encode())])
 
 
 class _Handled:

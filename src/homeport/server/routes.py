@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -39,11 +40,18 @@ HANDLERS: Mapping[str, Mapping[str, Handler]] = {
     "upload": {"GET": uploads.status, "PATCH": uploads.patch, "PUT": uploads.put, "DELETE": uploads.cancel},
 }
 
+#: Longer paths are read each time they come, so that what is remembered stays small.
+_REMEMBERED_BYTES_MAX = 512
+
 _ENCODED = re.compile(rb"%(?![0-9A-Fa-f]{2})|%2[Ff]|%5[Cc]|%[01][0-9A-Fa-f]|%7[Ff]")
 
 
 def read(raw_path: bytes) -> Route:
     """The route of a path below `/v2/`. Raises `NotFound`, or `NameInvalid` for the repository's name."""
+    return _remembered(raw_path) if len(raw_path) <= _REMEMBERED_BYTES_MAX else _read(raw_path)
+
+
+def _read(raw_path: bytes) -> Route:
     path = _decoded(raw_path)
     if path == "/v2/_catalog":
         return Route("catalog", "", "")
@@ -64,6 +72,9 @@ def read(raw_path: bytes) -> Route:
     if kind == "referrers":
         return Route("referrers", check_repository(head), reference)
     raise NotFound(path[:200])
+
+
+_remembered = lru_cache(maxsize=8192)(_read)
 
 
 def _decoded(raw_path: bytes) -> str:
