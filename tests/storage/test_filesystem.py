@@ -1,6 +1,7 @@
 """The filesystem store: the contract on a real disk and on one in memory, and what only a store of files promises."""
 
 import asyncio
+import os
 import random
 import stat
 import threading
@@ -30,6 +31,7 @@ from homeport.testing.blobstore_suite import (
 )
 from homeport.testing.disk_faults import MemoryDisk
 from tests.storage.inline import InlineClock
+from tests.support.components import need_root
 
 
 class TestOnTheSystemsDisk(BlobStoreSuite):
@@ -57,6 +59,7 @@ class GatedDisk(SystemDisk):
     """Writes and reads wait at a gate, and tell that they stand there."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.gate = threading.Event()
         self.waiting = threading.Semaphore(0)
 
@@ -69,11 +72,11 @@ class GatedDisk(SystemDisk):
         return super().read(handle, count, offset)
 
     async def someone_waits(self) -> None:
-        await asyncio.to_thread(self.waiting.acquire)
+        assert await asyncio.to_thread(self.waiting.acquire, timeout=60)
 
     def _pass(self) -> None:
         self.waiting.release()
-        self.gate.wait()
+        assert self.gate.wait(60)
 
 
 OpenStore = Callable[..., FilesystemStore]
@@ -114,6 +117,21 @@ async def test_what_we_make_is_for_its_owner_and_what_was_there_is_left_alone(
     for path in (tmp_path / "data").rglob("*"):
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o755 if path == there else 0o700 if path.is_dir() else 0o600)
+
+
+async def test_what_root_makes_belongs_to_the_owner_of_the_folder(open_store: OpenStore, tmp_path: Path) -> None:
+    need_root()
+    root = tmp_path / "data"
+    root.mkdir()
+    os.chown(root, 12345, 12346)
+    store = open_store()
+    await store.append(OTHER, 0, body(HELLO))
+    await store.put(Digest.of(HELLO), HELLO)
+    store.retire(await push(store, b"bye"), "1-bye")
+    made = list(root.rglob("*"))
+    assert len(made) > 10
+    for path in made:
+        assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)
 
 
 async def test_foreign_files_are_neither_listed_nor_touched(open_store: OpenStore, tmp_path: Path) -> None:
