@@ -98,6 +98,8 @@ class SqliteDatabase(Database):
 
     async def read(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
+            if self._reader is self._writer:
+                return self._read_beside_writer(lambda: fact(self._reading, *args, **kwargs))
             if not self._reader.in_transaction:
                 self._begin_snapshot()
             return fact(self._reading, *args, **kwargs)
@@ -130,15 +132,20 @@ class SqliteDatabase(Database):
         asked for. Beginning and ending costs as much as a point read, which a busy server saves this way.
         """
         self._reader.execute("BEGIN")
-        if self._reader is self._writer:
-            self._end_snapshot()
-        else:
-            self._ending = asyncio.get_running_loop().call_soon(self._end_snapshot)
+        self._ending = asyncio.get_running_loop().call_soon(self._end_snapshot)
 
     def _end_snapshot(self) -> None:
         # After an I/O error SQLite has ended it by itself.
         if self._reader.in_transaction:
             self._reader.execute("ROLLBACK")
+
+    def _read_beside_writer(self, read: Callable[[], _R]) -> _R:
+        """A read of `:memory:`, where one connection does both."""
+        self._reader.execute("PRAGMA query_only = ON")
+        try:
+            return read()
+        finally:
+            self._reader.execute("PRAGMA query_only = OFF")
 
     async def _submit(self, call: _Call) -> Any:
         self._waiting.append(call)
@@ -175,8 +182,10 @@ class SqliteDatabase(Database):
         except sqlite3.Error as error:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
-            if len(batch) == 1:
-                return [_Outcome(error=_translated(error))]
+            busy = _code(error) == sqlite3.SQLITE_BUSY
+            if busy or len(batch) == 1:
+                # Busy for all that time: another process is writing, and it is nobody's fault here.
+                return [_Outcome(error=_translated(error)) for _ in batch]
             # One of them may be to blame (the disk is full and it is large): each gets a commit of its own.
             return [outcome for call in batch for outcome in self._commit([call])]
 
@@ -193,7 +202,7 @@ class SqliteDatabase(Database):
                 if not self._writer.in_transaction:
                     raise  # SQLite gave up the whole transaction (full, I/O error); `_commit` goes on from there.
                 execute("ROLLBACK TO fact")
-                outcomes.append(_Outcome(error=_translated(error) if isinstance(error, sqlite3.Error) else error))
+                outcomes.append(_Outcome(error=_for_caller(error)))
             execute("RELEASE fact")
         execute("COMMIT")
         return outcomes
@@ -216,6 +225,13 @@ class SqliteDatabase(Database):
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:
+    try:
+        return _configured(path)
+    except sqlite3.Error as error:
+        raise DatabaseError(f"{path}: {error}") from error
+
+
+def _configured(path: Path | str) -> sqlite3.Connection:
     if str(path) != MEMORY and not Path(path).exists():
         # Before SQLite does it, so that nobody else can read it for a moment.
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
@@ -230,9 +246,19 @@ def _connect(path: Path | str) -> sqlite3.Connection:
     return connection
 
 
+def _for_caller(error: BaseException) -> BaseException:
+    if isinstance(error, sqlite3.Error):
+        return _translated(error)
+    # A future refuses StopIteration, which is what a `next` on nothing raises.
+    return RuntimeError("a fact raised StopIteration") if isinstance(error, StopIteration) else error
+
+
 def _translated(error: sqlite3.Error) -> DatabaseError:
     if isinstance(error, sqlite3.IntegrityError):
         return ConstraintViolated(str(error))
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-        return DatabaseFull(str(error))
-    return DatabaseError(str(error))
+    return DatabaseFull(str(error)) if _code(error) == sqlite3.SQLITE_FULL else DatabaseError(str(error))
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

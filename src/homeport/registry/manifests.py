@@ -81,7 +81,7 @@ def _check_references(tx: Transaction, registry: Registry, repository: str, mani
     absent.update(
         reference.digest
         for reference in named
-        if reference.role is Role.CHILD and _find_id(tx, repository, reference.digest) is None
+        if reference.is_manifest and _find_id(tx, repository, reference.digest) is None
     )
     for reference in named:
         sparse = reference.role is Role.CHILD and registry.rules.is_sparse(repository)

@@ -49,7 +49,10 @@ class Pulls:
             if pending:
                 await registry.db.jot(_write, pending)
         except BaseException:
-            self._pending = pending | self._pending
+            for reference, pulled in self._pending.items():
+                before = pending.get(reference)
+                pending[reference] = Pulled(pulled.pulled_at, pulled.pulls + (before.pulls if before else 0))
+            self._pending = pending
             raise
         return len(pending)
 

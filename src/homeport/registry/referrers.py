@@ -60,9 +60,12 @@ def page(tx: Transaction, repository: str, subject: Digest, artifact_type: str |
     )
     for digest in _listed(tx, repository, subject):
         if digest > after and digest not in sizes:
-            stored = manifests.by_digest(tx, repository, digest)
-            if stored is not None and artifact_type in {None, _parsed(stored).artifact_type}:
-                sizes[digest] = len(stored.data)
+            row = tx.one(
+                "SELECT length(data), artifact_type FROM held_manifests WHERE repository = ? AND digest = ?",
+                (repository, digest),
+            )
+            if row is not None and artifact_type in {None, row[1]}:
+                sizes[digest] = row[0]
     chosen: list[str] = []
     room = PAGE_BYTES_MAX
     for digest in sorted(sizes)[:limit]:

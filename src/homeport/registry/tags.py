@@ -13,7 +13,7 @@ from homeport.db.database import Transaction
 from homeport.events import Origin
 from homeport.oci.digest import Digest
 from homeport.oci.errors import ManifestUnknown
-from homeport.registry import repositories
+from homeport.registry import blobs, repositories
 from homeport.registry.registry import Registry
 
 
@@ -65,6 +65,8 @@ def set_tag(
         (repository_id, name, manifest_id, now),
     )
     if before is None or before.digest != digest:
+        if before is not None:
+            blobs.release(tx, registry, repository_id, before.digest)
         _remember(tx, registry, origin, repository, name, digest)
         reason = f"was {before.digest}" if before else None
         events.append(
@@ -83,6 +85,7 @@ def remove(
 ) -> None:
     """Delete the tag; its manifest stays until it is cleaned up."""
     tx.run("DELETE FROM tags WHERE repository_id = ? AND name = ?", (repository_id, tag.name))
+    blobs.release(tx, registry, repository_id, tag.digest)
     _remember(tx, registry, origin, repository, tag.name, None)
     events.append(
         tx,

@@ -84,7 +84,7 @@ class Application:
             idle_seconds=options.body_idle_seconds,
         )
         if options.trusted_proxies:
-            request.address = client_address(address, request.header(b"x-forwarded-for"), options.trusted_proxies)
+            request.address = client_address(address, request.joined(b"x-forwarded-for"), options.trusted_proxies)
         return request
 
     async def _answer(self, scope: Scope, request: Request, handled: _Handled) -> Response:

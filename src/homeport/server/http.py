@@ -70,6 +70,11 @@ class Request:
                 return value.decode("latin-1")
         return None
 
+    def joined(self, name: bytes) -> str | None:
+        """All headers of this name as one list, in their order. Source: RFC 9110, section 5.3."""
+        values = [value.decode("latin-1") for key, value in self._headers if key == name]
+        return ",".join(values) if values else None
+
     @property
     def scheme(self) -> str:
         """`http` or `https`, as this server was spoken to; a proxy may have been spoken to otherwise."""

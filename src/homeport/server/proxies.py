@@ -6,7 +6,7 @@ Holds: `X-Forwarded-*` is believed only from addresses that the operator trusts;
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from homeport.server.context import Options
 from homeport.server.http import Request
@@ -44,7 +44,12 @@ def _first(header: str | None) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _is_trusted(address: str, trusted: tuple[IPv4Network | IPv6Network, ...]) -> bool:
-    return _is_address(address) and any(ip_address(address) in network for network in trusted)
+    if not _is_address(address):
+        return False
+    parsed = ip_address(address)
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped  # What a socket that listens for both kinds calls an IPv4 peer.
+    return any(parsed in network for network in trusted)
 
 
 def _is_address(text: str) -> bool:
