@@ -1,7 +1,7 @@
 """Reading `WWW-Authenticate`, as registries write it, as the grammar allows it, and as nobody should."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeport.client.challenges import CHALLENGES_MAX, Challenge, parse
@@ -54,17 +54,20 @@ def write(challenge: Challenge) -> str:
     return f"{challenge.scheme} " + ", ".join(f'{name}="{value}"' for name, value in quoted)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(CHALLENGE, min_size=1, max_size=3), max_size=4), st.sampled_from([",", ", ", " ,, "]))
 def test_what_is_written_by_the_grammar_is_read_back(headers: list[list[Challenge]], comma: str) -> None:
     written = [comma.join(write(challenge) for challenge in header) for header in headers]
     assert parse(written) == [challenge for header in headers for challenge in header][:CHALLENGES_MAX]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=200), max_size=5))
 def test_never_raises(headers: list[str]) -> None:
     assert len(parse(headers)) <= CHALLENGES_MAX
 
 
+@settings(deadline=None)
 @given(st.text('Bearer Basic realm="=,\\ \t', max_size=60))
 def test_never_raises_on_nearly_right_headers(header: str) -> None:
     for challenge in parse([header]):

@@ -1,7 +1,7 @@
 """What may be shown."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
@@ -29,6 +29,7 @@ def test_a_url_is_shown_without_what_may_be_secret() -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.text(max_size=2_000), st.text("abcdefgh0123456789+/=", min_size=8, max_size=30))
 def test_no_known_secret_is_ever_shown(text: str, secret: str) -> None:
     shown = plain_text(f"{text}{secret}{text}", (secret,))

@@ -303,6 +303,7 @@ async def test_the_world_cannot_send_us_inside(transport: Transport, clock: Quic
             with pytest.raises(Untrusted, match="inside our network"):
                 await transport.fetch(get(server.url), bytes_max=100)
             assert inside.seen == []
-            by_configuration = ClientSettings(hosts={URL(f"http://{name}").host or "": HostSettings()})
-            async with Transport(by_configuration, clock) as allowing:
-                assert (await allowing.fetch(get(server.url), bytes_max=100)).body == b"here"
+            host = URL(f"http://{name}").host or ""
+            for key in (host, f"{host}:{inside.port}"):
+                async with Transport(ClientSettings(hosts={key: HostSettings()}), clock) as allowing:
+                    assert (await allowing.fetch(get(server.url), bytes_max=100)).body == b"here"

@@ -32,7 +32,7 @@ class Registries:
         await self._transport.__aexit__(kind, error, traceback)
 
     async def remote(self, host: str) -> Remote:
-        """The registry of that name, with its login where one is known."""
+        """The registry of that name, with its login where one is known. That is looked up once."""
         if host not in self._remotes:
             credential = await self._credentials.find(host)
             self._remotes.setdefault(host, Remote(host, self._transport, credential))

@@ -40,7 +40,11 @@ class ClientSettings:
     #: Longest wait for the answer that closes an upload: some registries copy the whole blob before they give it.
     commit_seconds: float = 900.0
 
-    def host(self, url: URL) -> HostSettings:
-        """What is said of this host and port, else of this host, else nothing."""
+    def named(self, url: URL) -> HostSettings | None:
+        """What is said of this host and port, else of this host; None if neither is named."""
         name = url.host or ""
-        return self.hosts.get(f"{name}:{url.port}") or self.hosts.get(name) or HostSettings()
+        return self.hosts.get(f"{name}:{url.port}") or self.hosts.get(name)
+
+    def host(self, url: URL) -> HostSettings:
+        """The same, and the defaults for a host that is not named."""
+        return self.named(url) or HostSettings()

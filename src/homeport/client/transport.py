@@ -11,6 +11,7 @@ Knows nothing of registries or logins. Holds:
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -198,7 +199,7 @@ class Transport:
         if self._session is None or self._stranger_session is None or self._resolver is None:
             raise RuntimeError("the transport is used outside of its `async with`")
         host, named = request.url.host or "", request.on_behalf_of or request.url.host or ""
-        if host == named or host in self.settings.hosts or self._resolver.is_internal(named):
+        if host == named or self.settings.named(request.url) or self._resolver.is_internal(named):
             return self._session
         if trust.is_internal_address(host):
             raise Untrusted(f"{named} sends us to {shown_url(request.url)}, inside our network")
@@ -379,4 +380,9 @@ def _connection_failed(error: Exception, request: Request) -> ConnectionFailed:
 
 
 def _reason(error: Exception) -> str:
-    return plain_text(getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__)
+    """Why, in the system's words: those that asyncio and aiohttp put around them say nothing more."""
+    if isinstance(error, ssl.SSLError):
+        return plain_text(error.reason or "TLS failed")
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return plain_text(str(error)) or type(error).__name__
