@@ -56,11 +56,11 @@ class TestOnADiskInMemory(BlobStoreSuite):
 
 
 class GatedDisk(SystemDisk):
-    """Writes and reads wait at a gate, and tell that they stand there."""
+    """Writes and reads wait at a gate, which lets through as many as it is told, and tell that they stand there."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.gate = threading.Event()
+        self.gate = threading.Semaphore(0)
         self.waiting = threading.Semaphore(0)
 
     def write(self, handle: int, parts: Sequence[bytes], offset: int) -> int:
@@ -76,7 +76,7 @@ class GatedDisk(SystemDisk):
 
     def _pass(self) -> None:
         self.waiting.release()
-        assert self.gate.wait(60)
+        assert self.gate.acquire(timeout=60)
 
 
 OpenStore = Callable[..., FilesystemStore]
@@ -194,7 +194,7 @@ async def test_bytes_are_asked_for_no_faster_than_they_are_written(open_store: O
     for _ in range(200):
         await asyncio.sleep(0)
     assert taken == 2 * MIB
-    disk.gate.set()
+    disk.gate.release(100)
     assert await append == 8 * MIB
 
 
@@ -210,7 +210,7 @@ async def test_a_cancelled_append_returns_after_its_last_write(open_store: OpenS
         for _ in range(10):
             await asyncio.sleep(0)
         assert not append.done()
-    disk.gate.set()
+    disk.gate.release(100)
     with pytest.raises(asyncio.CancelledError):
         await append
     size = await store.size(UPLOAD)
@@ -219,22 +219,51 @@ async def test_a_cancelled_append_returns_after_its_last_write(open_store: OpenS
     assert await store.digest(UPLOAD, "sha256") == Digest.of(pattern(MIB) + b"!")
 
 
-async def test_a_cancelled_read_closes_its_file_after_the_last_read(open_store: OpenStore) -> None:
+@pytest.mark.parametrize("chunks_used", [0, 1])
+async def test_a_read_that_is_given_up_closes_its_file_after_the_last_thread_has_read(
+    open_store: OpenStore, chunks_used: int
+) -> None:
+    location = await push(open_store(), pattern(3 * MIB))
     disk = GatedDisk()
-    store = open_store(disk)
-    disk.gate.set()
-    location = await push(store, pattern(3 * MIB))
+    chunks = open_store(disk).read(location)
     before = open_files()
-    disk.gate.clear()
-    read = asyncio.create_task(content(store, location))
+    for _ in range(chunks_used):
+        disk.gate.release()
+        await anext(chunks)
+        await disk.someone_waits()
+    use = asyncio.create_task(next_chunk(chunks))
     await disk.someone_waits()
-    read.cancel()
+    use.cancel()
     for _ in range(10):
         await asyncio.sleep(0)
-    assert not read.done()
-    disk.gate.set()
+    assert not use.done()
+    assert open_files() == before + 1
+    disk.gate.release(100)
     with pytest.raises(asyncio.CancelledError):
-        await read
+        await use
+    assert open_files() == before
+
+
+async def next_chunk(chunks: AsyncIterator[bytes]) -> bytes:
+    return await anext(chunks)
+
+
+async def test_a_read_that_is_left_closes_its_file_after_the_last_thread_has_read(open_store: OpenStore) -> None:
+    location = await push(open_store(), pattern(3 * MIB))
+    disk = GatedDisk()
+    chunks = open_store(disk).read(location)
+    before = open_files()
+    disk.gate.release()
+    assert await anext(chunks) == pattern(MIB)
+    await disk.someone_waits()
+    await disk.someone_waits()
+    leave = asyncio.create_task(chunks.aclose())  # type: ignore[attr-defined]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not leave.done()
+    assert open_files() == before + 1
+    disk.gate.release(100)
+    await leave
     assert open_files() == before
 
 
