@@ -14,7 +14,6 @@ from typing import Protocol
 from homeport.cli.output import Output
 from homeport.clock import Clock
 from homeport.config import Settings, load
-from homeport.config.values import parse_address
 from homeport.events import Origin
 from homeport.registry.registry import Registry
 from homeport.storage.datafolder import DataFolder, RoleLock
@@ -69,7 +68,7 @@ class Context:
         if (data := getattr(self.arguments, "data", None)) is not None:
             settings = settings.model_copy(update={"data": Path(data)})
         if (listen := getattr(self.arguments, "listen", None)) is not None:
-            server = settings.server.model_copy(update={"listen": parse_address(listen)})
+            server = settings.server.model_copy(update={"listen": listen})
             settings = settings.model_copy(update={"server": server})
         return settings
 

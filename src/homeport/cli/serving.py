@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
+
 from homeport.cli import greeting
 from homeport.cli.context import SERVE, Context
 from homeport.cli.output import Exit
 from homeport.cli.verbs import Verbs
+from homeport.config.values import Address, parse_address
 from homeport.storage.datafolder import DataFolder
 
 
@@ -21,7 +24,9 @@ def add(verbs: Verbs) -> None:
     )
     serve = verbs.verb("serve", "Serve and nothing else, for services and containers.", start, as_json=False)
     for parser, greets in ((up, True), (serve, False)):
-        parser.add_argument("--listen", metavar="HOST:PORT", help="where to listen; port 0 chooses a free one")
+        parser.add_argument(
+            "--listen", metavar="HOST:PORT", type=_address, help="where to listen; port 0 chooses a free one"
+        )
         parser.set_defaults(greets=greets)
 
 
@@ -45,3 +50,10 @@ async def start(context: Context) -> int:
     finally:
         lock.release()
     return Exit.DONE
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"'{text}' {error}") from None
