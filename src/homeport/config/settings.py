@@ -140,7 +140,7 @@ class Limits(_Section):
         "4MiB", "The largest manifest that is accepted.", live=True, ge=64 * 1024, le=64 * 1024**2
     )
     page_entries: Count = _setting(
-        1000, "The most tags, repositories or referrers in one answer.", live=True, ge=1, le=10_000
+        10_000, "The most tags, repositories or referrers in one answer.", live=True, ge=1, le=100_000
     )
     header_bytes: Size = _setting(
         "64KiB", "The largest address and headers of one request.", live=True, ge=4096, le=1024**2

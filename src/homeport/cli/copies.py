@@ -1,0 +1,58 @@
+"""How `homeport copy` copies: with the client, and progress that people can watch."""
+
+from __future__ import annotations
+
+from homeport.cli.context import Context
+from homeport.cli.output import Exit
+from homeport.cli.progress import CopyProgress
+from homeport.client.copying import CopyReport, copy
+from homeport.client.credentials import DockerConfig
+from homeport.client.registries import Registries
+from homeport.client.settings import ClientSettings, HostSettings
+from homeport.client.uploads import Outcome
+from homeport.config import Settings
+from homeport.oci.reference import Reference
+
+
+async def copy_image(context: Context) -> int:
+    source = Reference.parse(context.arguments.source)
+    destination = Reference.parse(context.arguments.destination)
+    client = client_settings(context.settings())
+    async with Registries(client, DockerConfig.of_this_user(), context.clock) as registries:
+        with CopyProgress(context.output) as progress:
+            report = await copy(
+                await registries.repository(source),
+                source.target,
+                await registries.repository(destination),
+                destination.tag,
+                referrers=context.arguments.referrers,
+                mount_from=source.repository if source.host == destination.host else None,
+                observer=progress,
+            )
+    context.output.result(_tell(report), f"copied {source} to {destination}: {_summary(report)}")
+    for digest in report.missing:
+        context.output.note(f"{digest} is named by the index and is not at the source; the copy lacks it as well")
+    return Exit.DONE
+
+
+def client_settings(settings: Settings) -> ClientSettings:
+    """The `client:` section in the client's own words."""
+    hosts = {name: HostSettings(host.ca, host.insecure, host.realms) for name, host in settings.client.hosts.items()}
+    return ClientSettings(ca=settings.client.ca, hosts=hosts)
+
+
+def _tell(report: CopyReport) -> dict[str, object]:
+    return {
+        "digest": report.digest,
+        "manifests_pushed": report.manifests_pushed,
+        "blobs": {outcome.value: report.blobs.get(outcome, 0) for outcome in Outcome},
+        "bytes_sent": report.bytes_sent,
+        "missing": report.missing,
+        "foreign": report.foreign,
+    }
+
+
+def _summary(report: CopyReport) -> str:
+    sent = report.blobs.get(Outcome.SENT, 0)
+    there = sum(report.blobs.values()) - sent
+    return f"{report.digest}, {sent} blobs ({report.bytes_sent} bytes) sent, {there} there already"
