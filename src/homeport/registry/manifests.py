@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from homeport import events
 from homeport.db.database import Transaction
@@ -33,8 +34,7 @@ from homeport.registry.blobs import Blob
 from homeport.registry.registry import Registry
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A manifest as it is served: `data` is what was pushed, to the byte."""
 
     digest: Digest

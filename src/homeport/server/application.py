@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from itertools import chain
 
 from homeport.auth.actors import ANONYMOUS, Actor
 from homeport.observe import Level
@@ -58,6 +59,7 @@ class Application:
             try:
                 response = await self._answer(scope, request, handled)
             except Challenge as challenge:
+                handled.error = challenge.error.code
                 response = failures.response(challenge.error, challenge.headers(context, request))
             except Exception as error:  # noqa: BLE001 (the one place that must let nothing through)
                 response = self._failed(error, request, handled)
@@ -89,7 +91,7 @@ class Application:
 
     async def _answer(self, scope: Scope, request: Request, handled: _Handled) -> Response:
         context = self._context
-        if sum(len(key) + len(value) for key, value in scope["headers"]) > context.options.header_bytes_max:
+        if sum(map(len, chain.from_iterable(scope["headers"]))) > context.options.header_bytes_max:
             raise HeadersTooLarge
         path: bytes = scope["raw_path"]
         if path.startswith(b"/v2/") or path == b"/v2":

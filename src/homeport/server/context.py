@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple
 
 from homeport.auth.actors import Actor
 from homeport.auth.logins import Logins
@@ -52,8 +53,7 @@ class Context:
         return self.logins.policy
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One request to the registry protocol, by somebody who is known."""
 
     context: Context
