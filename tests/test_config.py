@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from homeport.cli.initialize import template
@@ -293,6 +294,7 @@ _KEYS = st.sampled_from(["data", "server", "listen", "tls", "access", "users", "
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 
 
+@limits(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.recursive(_SCALARS, lambda inner: st.lists(inner) | st.dictionaries(_KEYS, inner)))
 def test_whatever_the_file_holds_it_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, value: object) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
