@@ -180,6 +180,19 @@ async def test_a_restore_that_failed_is_called_again(seed: int, done: bool) -> N
     pytest.fail("a restore has fewer operations than that")
 
 
+async def test_a_put_that_failed_leaves_no_upload() -> None:
+    for operation in range(1, 50):
+        memory, _ = await asyncio.to_thread(prepared, 0)
+        store = open_store(FailingDisk(memory, operation, number=errno.ENOSPC))
+        try:
+            await store.put(Digest.of(CONFIG), CONFIG)
+        except StoreFull:
+            assert [upload async for upload in store.uploads()] == []
+        else:
+            return
+    pytest.fail("a put has fewer operations than that")
+
+
 async def test_an_upload_whose_sync_failed_is_gone() -> None:
     """A second sync would succeed without having written anything."""
     memory, _ = await asyncio.to_thread(prepared, 0)

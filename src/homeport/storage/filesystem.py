@@ -119,7 +119,7 @@ class FilesystemStore(BlobStore):
     # --- blobs: bytes that are there ----------------------------------------------------------------------------
 
     async def put(self, digest: Digest, data: bytes) -> str:
-        # By way of an upload that nobody knows, so that what a crash leaves behind is cleared away like any other.
+        # By way of an upload of a new id: what a crash leaves behind is listed, and cleared away, like any other.
         path = self._folder.upload_path(self._clock.new_id())
         return await self._write(self._folder.put, path, digest, data)
 

@@ -208,17 +208,14 @@ class BlobFolder:
 
     def put(self, path: Path, digest: Digest, data: bytes) -> str:
         """Make `data` a blob by way of the upload `path`, which is new."""
-        self._make_own_folders()
-        self._take_room(len(data))
-        handle = self._disk.open_to_write(path, create=True)
         try:
-            self._write(handle, [data], 0)
-        except OSError:
-            self._disk.close(handle)
+            self.append(path, 0, [data], None)
+            return self.finish(path, digest)
+        except (OSError, StorageError):
+            # Nobody knows this upload, so nobody else would ever delete it.
             with contextlib.suppress(OSError):
                 self._disk.unlink(path)
             raise
-        return self._place(path, handle, digest)
 
     def reader(self, path: Path, start: int, stop: int | None) -> BlobReader:
         return BlobReader(self._disk, path, start, stop)
