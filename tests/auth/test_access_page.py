@@ -7,9 +7,9 @@ import pytest
 
 from homeport.app import login_settings
 from homeport.auth.actors import ANONYMOUS, Actor, Right
-from homeport.auth.patterns import matches
 from homeport.auth.permissions import Policy, rights
 from homeport.config import load
+from homeport.oci.patterns import matches
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/access.md").read_text()
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from homeport.auth import patterns
 from homeport.auth.actors import EVERY_RIGHT, NO_RIGHT, Actor, Limit, Right
 from homeport.auth.errors import PolicyInvalid
+from homeport.oci import patterns
 
 __all__ = ["Policy", "Right", "Rule", "Visibility", "may", "may_list", "rights"]
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from homeport import events
-from homeport.auth import patterns
 from homeport.auth.actors import Limit, Right
 from homeport.auth.errors import TokenInvalid, TokenUnknown
 from homeport.clock import Clock
 from homeport.db.database import Row, Transaction
+from homeport.oci import patterns
 
 Kind: TypeAlias = Literal["personal", "robot", "refresh"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from homeport.auth import patterns
 from homeport.clock import Clock
 from homeport.db.database import Database
+from homeport.oci import patterns
 from homeport.oci.errors import ReadOnly
 from homeport.storage.blobstore import BlobStore
 

@@ -9,7 +9,7 @@
 CREATE TABLE repositories (
     id $IDENTITY,
     name TEXT NOT NULL UNIQUE,
-    created_at REAL NOT NULL
+    created_at DOUBLE PRECISION NOT NULL
 );
 
 -- owner: registry/blobs.py
@@ -21,7 +21,7 @@ CREATE TABLE blobs (
     state TEXT NOT NULL CHECK (state IN ('arriving', 'live', 'condemned')),
     size INTEGER,
     location TEXT,
-    changed_at REAL NOT NULL,
+    changed_at DOUBLE PRECISION NOT NULL,
     CHECK (state <> 'live' OR (size IS NOT NULL AND location IS NOT NULL))
 );
 
@@ -30,7 +30,7 @@ CREATE TABLE blobs (
 CREATE TABLE holds (
     digest TEXT NOT NULL,
     upload TEXT NOT NULL,
-    expires_at REAL NOT NULL,
+    expires_at DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (digest, upload)
 )$CLUSTERED;
 
@@ -40,9 +40,9 @@ CREATE TABLE holds (
 CREATE TABLE links (
     repository_id BIGINT NOT NULL REFERENCES repositories (id),
     digest TEXT NOT NULL REFERENCES blobs (digest),
-    linked_at REAL NOT NULL,
-    keep_until REAL NOT NULL,
-    released_at REAL NOT NULL,
+    linked_at DOUBLE PRECISION NOT NULL,
+    keep_until DOUBLE PRECISION NOT NULL,
+    released_at DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (repository_id, digest)
 )$CLUSTERED;
 CREATE INDEX links_by_digest ON links (digest);
@@ -54,8 +54,8 @@ CREATE TABLE uploads (
     repository TEXT NOT NULL,
     actor TEXT NOT NULL,
     epoch INTEGER NOT NULL,
-    started_at REAL NOT NULL,
-    moved_at REAL NOT NULL
+    started_at DOUBLE PRECISION NOT NULL,
+    moved_at DOUBLE PRECISION NOT NULL
 );
 CREATE INDEX uploads_by_repository ON uploads (repository, started_at);
 
@@ -68,7 +68,7 @@ CREATE TABLE manifests (
     artifact_type TEXT,
     subject TEXT,
     data $BYTES NOT NULL,
-    pushed_at REAL NOT NULL,
+    pushed_at DOUBLE PRECISION NOT NULL,
     UNIQUE (repository_id, digest),
     FOREIGN KEY (repository_id, digest) REFERENCES links (repository_id, digest)
 );
@@ -93,7 +93,7 @@ CREATE TABLE tags (
     repository_id BIGINT NOT NULL REFERENCES repositories (id),
     name TEXT NOT NULL,
     manifest_id BIGINT NOT NULL REFERENCES manifests (id),
-    pushed_at REAL NOT NULL,
+    pushed_at DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (repository_id, name)
 )$CLUSTERED;
 CREATE INDEX tags_by_manifest ON tags (manifest_id);
@@ -107,7 +107,7 @@ CREATE TABLE tag_history (
     tag TEXT NOT NULL,
     digest TEXT,
     actor TEXT NOT NULL,
-    changed_at REAL NOT NULL
+    changed_at DOUBLE PRECISION NOT NULL
 );
 CREATE INDEX tag_history_by_tag ON tag_history (repository, tag, id);
 
@@ -116,7 +116,7 @@ CREATE INDEX tag_history_by_tag ON tag_history (repository, tag, id);
 CREATE TABLE pulls (
     repository TEXT NOT NULL,
     reference TEXT NOT NULL,
-    pulled_at REAL NOT NULL,
+    pulled_at DOUBLE PRECISION NOT NULL,
     pulls BIGINT NOT NULL,
     PRIMARY KEY (repository, reference)
 )$CLUSTERED;
@@ -125,7 +125,7 @@ CREATE TABLE pulls (
 -- The outbox, which is the audit log. Append only.
 CREATE TABLE events (
     id $IDENTITY,
-    happened_at REAL NOT NULL,
+    happened_at DOUBLE PRECISION NOT NULL,
     kind TEXT NOT NULL,
     actor TEXT NOT NULL,
     address TEXT NOT NULL,

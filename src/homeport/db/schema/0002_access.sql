@@ -10,8 +10,8 @@ CREATE TABLE users (
     password_hash TEXT NOT NULL,
     admin INTEGER NOT NULL CHECK (admin IN (0, 1)),
     version INTEGER NOT NULL,
-    created_at REAL NOT NULL,
-    changed_at REAL NOT NULL
+    created_at DOUBLE PRECISION NOT NULL,
+    changed_at DOUBLE PRECISION NOT NULL
 );
 
 -- owner: auth/tokens.py
@@ -26,9 +26,9 @@ CREATE TABLE tokens (
     secret_hash TEXT NOT NULL,
     limits TEXT,
     description TEXT NOT NULL,
-    created_at REAL NOT NULL,
-    expires_at REAL,
-    used_at REAL,
+    created_at DOUBLE PRECISION NOT NULL,
+    expires_at DOUBLE PRECISION,
+    used_at DOUBLE PRECISION,
     CHECK (kind <> 'robot' OR (user_id IS NULL AND limits IS NOT NULL)),
     CHECK (kind <> 'refresh' OR expires_at IS NOT NULL)
 );
@@ -40,5 +40,5 @@ CREATE INDEX tokens_by_expiry ON tokens (expires_at);
 CREATE TABLE signing_keys (
     id TEXT NOT NULL PRIMARY KEY,
     secret $BYTES NOT NULL,
-    created_at REAL NOT NULL
+    created_at DOUBLE PRECISION NOT NULL
 );

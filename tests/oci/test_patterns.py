@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport.auth.patterns import PATTERN_CHARACTERS_MAX, compiled, matches
+from homeport.oci.patterns import PATTERN_CHARACTERS_MAX, compiled, matches
 
 NAMES = st.lists(st.sampled_from(["a", "b", "ab", "ba", "aab", "a-b"]), min_size=1, max_size=5).map("/".join)
 PATTERNS = st.lists(
