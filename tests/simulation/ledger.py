@@ -1,0 +1,83 @@
+"""What clients asked, what they were answered, and whether one order of events explains all of it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from homeport.oci.digest import Digest
+from homeport.testing.model import Change, Model
+
+Witness = Callable[[Model], bool]
+
+
+@dataclass(eq=False)
+class Request:
+    """One request. `since` and `until` are the last event before it began and the last one before its answer."""
+
+    run: str
+    text: str
+    causes: frozenset[Change]
+    since: int
+    began_at: float
+    until: int | None = None
+    #: What must have been true at some moment between the two, for the answer to be right.
+    witness: Witness | None = None
+    #: The answer says that something was changed by this very request.
+    must_cause: bool = False
+    #: The digests that the answer says are here.
+    promises: tuple[tuple[str, Digest], ...] = ()
+
+
+@dataclass
+class Ledger:
+    """Every request, and the model that is fed with the events."""
+
+    model: Model
+    requests: dict[str, Request] = field(default_factory=dict)
+    last_event: int = 0
+    #: When a client was last told that a digest is in a repository.
+    promised: dict[tuple[str, Digest], float] = field(default_factory=dict)
+
+    def begin(self, request: Request) -> None:
+        self.requests[request.run] = request
+
+    def review(self, changes: Iterable[tuple[int, str | None, Change]]) -> None:
+        """Go through the events since the last review; raises `AssertionError` for what no order explains.
+
+        Requests that ran at once may have taken effect in any order; the events tell in which they did.
+        """
+        open_ = [request for request in self.requests.values() if request.witness is not None]
+        effective: set[str] = set()
+        open_ = self._satisfy(open_)
+        for run, group in groupby(changes, key=lambda change: change[1]):
+            request = self.requests.get(run or "")
+            effective.add(run or "")
+            for number, _, change in group:
+                assert request is not None, f"nobody asked for {change}"
+                assert change in request.causes, f"{request.text} caused {change}"
+                self.model.apply(change)
+                self.last_event = number
+            open_ = self._satisfy(open_)
+        assert not open_, f"was never true while it was asked: {[request.text for request in open_]}"
+        for request in self.requests.values():
+            if request.must_cause and request.until is not None:
+                assert request.run in effective, f"{request.text} was answered, and changed nothing"
+            if request.until is not None:
+                for promise in request.promises:
+                    self.promised[promise] = max(request.began_at, self.promised.get(promise, 0.0))
+        self.requests.clear()
+
+    def check_promises(self, kept: Mapping[tuple[str, Digest], float], keep_seconds: float) -> None:
+        """Whoever was told that a digest is here may rely on it for that long, unless somebody deleted it."""
+        for promise, told_at in self.promised.items():
+            until = kept.get(promise)
+            assert until is None or until >= told_at + keep_seconds, f"{promise} is not kept for as long as was told"
+
+    def _satisfy(self, requests: list[Request]) -> list[Request]:
+        """Those whose witness is not true now, in the state after `last_event`."""
+        return [request for request in requests if not self._explains(request)]
+
+    def _explains(self, request: Request) -> bool:
+        assert request.witness is not None
+        assert request.until is not None
+        return request.since <= self.last_event <= request.until and request.witness(self.model)
