@@ -27,24 +27,34 @@ from homeport.storage.blobstore import UploadMissing, WrongOffset
 
 
 @dataclass(slots=True)
+class _Known:
+    """What this process remembers of a session: its epoch, and its size where that is certain."""
+
+    epoch: int
+    size: int | None = None
+
+
+@dataclass(slots=True)
 class _Turn:
     """One request's turn at a session."""
 
     task: asyncio.Task[object]
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Whether it still waits for bytes. Once it has them all, a newer request waits for it instead of ending it.
+    receiving: bool = True
     superseded: bool = False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True)
 class Sessions:
     """What this process knows of the sessions that it writes to; all of it can be lost without harm."""
 
-    epochs: dict[str, int] = field(default_factory=dict)
+    known: dict[str, _Known] = field(default_factory=dict)
     turns: dict[str, _Turn] = field(default_factory=dict)
 
 
-#: Sessions whose epoch is remembered; one that was forgotten is simply taken over again.
-EPOCHS_MAX = 10_000
+#: Sessions that are remembered; one that was forgotten is simply taken over again.
+SESSIONS_MAX = 10_000
 
 
 # --- facts ------------------------------------------------------------------------------------------------------
@@ -95,7 +105,7 @@ def _delete(tx: Transaction, origin: Origin, repository: str, upload: str) -> bo
     )
 
 
-def _known(tx: Transaction, upload: str) -> bool:
+def _has_session(tx: Transaction, upload: str) -> bool:
     return bool(tx.one("SELECT 1 FROM uploads WHERE id = ?", (upload,)))
 
 
@@ -107,7 +117,7 @@ async def start(registry: Registry, sessions: Sessions, origin: Origin, reposito
     registry.check_writable()
     upload = registry.clock.new_id()
     await registry.db.jot(_insert, registry, origin, repository, upload)
-    _remember(sessions, upload, 1)
+    _remember(sessions, upload, _Known(epoch=1, size=0))
     return upload
 
 
@@ -132,8 +142,8 @@ async def append(
     connection ends is kept, so the client can go on from there.
     """
     registry.check_writable()
-    async with _turn(registry, sessions, origin, repository, upload):
-        return await _append(registry, upload, offset, chunks)
+    async with _turn(registry, sessions, origin, repository, upload) as (_, known):
+        return await _append(registry, upload, known, offset, chunks)
 
 
 async def finish(
@@ -151,10 +161,12 @@ async def finish(
     `DigestInvalid` when the bytes have another digest; the session is over then, since bytes can't be taken back.
     """
     registry.check_writable()
-    async with _turn(registry, sessions, origin, repository, upload) as epoch:
-        await _append(registry, upload, offset, chunks)
-        blob = await _settle(registry, origin, repository, upload, epoch, digest)
-    sessions.epochs.pop(upload, None)
+    async with _turn(registry, sessions, origin, repository, upload) as (turn, known):
+        await _append(registry, upload, known, offset, chunks)
+        turn.receiving = False
+        known.size = None
+        blob = await _settle(registry, origin, repository, upload, known.epoch, digest)
+    sessions.known.pop(upload, None)
     return blob
 
 
@@ -178,7 +190,7 @@ async def cancel(registry: Registry, sessions: Sessions, origin: Origin, reposit
     async with _turn(registry, sessions, origin, repository, upload):
         await registry.db.write(_delete, origin, repository, upload)
         await registry.blobs.cancel(upload)
-    sessions.epochs.pop(upload, None)
+    sessions.known.pop(upload, None)
 
 
 async def discard_strays(registry: Registry) -> int:
@@ -188,7 +200,7 @@ async def discard_strays(registry: Registry) -> int:
     """
     count = 0
     async for upload in registry.blobs.uploads():
-        if not await registry.db.read(_known, upload):
+        if not await registry.db.read(_has_session, upload):
             await registry.blobs.cancel(upload)
             count += 1
     return count
@@ -204,17 +216,21 @@ async def _check_exists(registry: Registry, origin: Origin, repository: str, upl
         raise BlobUploadUnknown(upload)
 
 
-async def _append(registry: Registry, upload: str, offset: int | None, chunks: AsyncIterable[bytes] | None) -> int:
-    present = await registry.blobs.size(upload)
+async def _append(
+    registry: Registry, upload: str, known: _Known, offset: int | None, chunks: AsyncIterable[bytes] | None
+) -> int:
+    present = await registry.blobs.size(upload) if known.size is None else known.size
     if offset is not None and offset != present:
         raise UploadOutOfOrder(f"it has {present} bytes", accepted_bytes=present)
     if chunks is None and present:
         return present
+    known.size = None  # Until it has ended well, only the store knows.
     try:
         # Also without a chunk: an upload that never got a byte becomes one of no bytes, which is a blob like others.
-        return await registry.blobs.append(upload, present, chunks or _nothing())
+        known.size = await registry.blobs.append(upload, present, chunks or _nothing())
     except WrongOffset as error:
         raise UploadOutOfOrder(f"it has {error.size} bytes", accepted_bytes=error.size) from error
+    return known.size
 
 
 async def _settle(
@@ -245,11 +261,11 @@ async def _settle(
 @asynccontextmanager
 async def _turn(
     registry: Registry, sessions: Sessions, origin: Origin, repository: str, upload: str
-) -> AsyncIterator[int]:
-    """This request's turn at the session, after whoever had it was made to stop; the epoch."""
+) -> AsyncIterator[tuple[_Turn, _Known]]:
+    """This request's turn at the session, after whoever had it was made to stop."""
     await _check_exists(registry, origin, repository, upload)  # A stranger must not stop whoever has the turn.
     while (before := sessions.turns.get(upload)) is not None:
-        if not before.superseded:
+        if before.receiving and not before.superseded:
             before.superseded = True
             before.task.cancel()
         await before.over.wait()
@@ -258,7 +274,7 @@ async def _turn(
     turn = sessions.turns[upload] = _Turn(task)
     try:
         await _check_exists(registry, origin, repository, upload)  # Whoever had the turn may have finished after all.
-        yield await _epoch(registry, sessions, origin, repository, upload)
+        yield turn, await _know(registry, sessions, origin, repository, upload)
     except asyncio.CancelledError:
         if turn.superseded and task.uncancel() == 0:
             raise UploadTakenOver(upload) from None
@@ -268,18 +284,19 @@ async def _turn(
         turn.over.set()
 
 
-async def _epoch(registry: Registry, sessions: Sessions, origin: Origin, repository: str, upload: str) -> int:
-    known = sessions.epochs.get(upload)
-    if known is not None:
-        return known
-    taken = await registry.db.jot(_take_over, registry, origin, repository, upload)
-    if taken is None:
-        raise BlobUploadUnknown(upload)
-    _remember(sessions, upload, taken)
-    return taken
+async def _know(registry: Registry, sessions: Sessions, origin: Origin, repository: str, upload: str) -> _Known:
+    """What this process knows of the session, having taken it over where that is nothing."""
+    known = sessions.known.get(upload)
+    if known is None:
+        epoch = await registry.db.jot(_take_over, registry, origin, repository, upload)
+        if epoch is None:
+            raise BlobUploadUnknown(upload)
+        known = _Known(epoch)
+        _remember(sessions, upload, known)
+    return known
 
 
-def _remember(sessions: Sessions, upload: str, epoch: int) -> None:
-    sessions.epochs[upload] = epoch
-    if len(sessions.epochs) > EPOCHS_MAX:
-        sessions.epochs.pop(next(iter(sessions.epochs)))
+def _remember(sessions: Sessions, upload: str, known: _Known) -> None:
+    sessions.known[upload] = known
+    if len(sessions.known) > SESSIONS_MAX:
+        sessions.known.pop(next(iter(sessions.known)))
