@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, Strict, WithJsonSchema
 
+from homeport.oci import patterns
+
 _NUMBER_WITH_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
 _BYTES = {"": 1, "B": 1} | {
     f"{prefix}{suffix}": base**power
@@ -19,7 +21,6 @@ _BYTES = {"": 1, "B": 1} | {
 }
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
-_PATTERN_PART = re.compile(r"\*\*|(?:[a-z0-9._-]|\*(?!\*))+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _EVERYBODY = "anonymous"
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
@@ -84,8 +85,10 @@ def _check_url(value: str) -> str:
 
 
 def _check_pattern(value: str) -> str:
-    if len(value) > 255 or not all(_PATTERN_PART.fullmatch(part) for part in value.split("/")):
-        raise ValueError("must be a pattern of repository names, such as team/app, team/* or team/**")
+    try:
+        patterns.compiled(value)
+    except ValueError:
+        raise ValueError("must be a pattern of repository names, such as team/app, team/* or team/**") from None
     return value
 
 
