@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 #: Within a layer: who may import whom.
 BESIDE: Mapping[str, frozenset[str]] = {
     "observe": frozenset({"clock"}),
+    "config": frozenset({"oci"}),
     "events": frozenset({"jobs"}),
     "secretstore": frozenset({"jobs", "events"}),
     "auth": frozenset({"jobs", "events", "secretstore"}),
