@@ -19,7 +19,6 @@ from homeport.oci.errors import (
 from homeport.registry import blobs, uploads
 from homeport.registry.uploads import Sessions
 from homeport.storage.blobstore import StorageError
-from homeport.testing.blobstore_faults import FailingStore
 from tests.registry.world import ADA, BOB, OTHER, REPOSITORY, World, body, broken, delete_everything_held, stuck
 
 HELLO = b"hello, world"
@@ -430,20 +429,23 @@ async def test_a_hold_ends_when_its_time_has_come_and_not_before(world: World) -
 
 
 @pytest.mark.parametrize("done", [False, True])
-async def test_a_push_whose_last_step_failed_can_be_tried_again(world: World, done: bool) -> None:
-    """The store or the disk says no once: the session stays, or the client is told to start a new one."""
+async def test_a_push_whose_last_step_failed_can_be_tried_again(
+    world: World, done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk says no once: the session stays, or the client is told to start a new one."""
     upload = await world.start()
     await world.append(upload, HELLO)
-    store = world.registry.blobs
-    failing = FailingStore(store)
-    world.registry.blobs = failing
-    await failing.size(upload)
-    failing._fail_at = len(failing.calls) + 1 + ["digest", "size", "finish"].index("finish")
-    failing._done = done
+    finish = world.registry.blobs.finish
+
+    async def failing_finish(upload: str, digest: Digest) -> str:
+        if done:
+            await finish(upload, digest)
+        raise StorageError("no")
+
+    monkeypatch.setattr(world.registry.blobs, "finish", failing_finish)
     with pytest.raises(StorageError):
         await world.finish(upload, DIGEST)
-    assert failing.calls[-1] == "finish"
-    world.registry.blobs = store
+    monkeypatch.undo()
     if done:  # The bytes are in their place, and the session has none.
         with pytest.raises((BlobUploadUnknown, DigestInvalid)):
             await world.finish(upload, DIGEST)
@@ -452,3 +454,28 @@ async def test_a_push_whose_last_step_failed_can_be_tried_again(world: World, do
         await world.finish(upload, DIGEST)
     assert await content(world, DIGEST) == HELLO
     assert world.strays() == []
+
+
+async def test_who_has_all_bytes_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that does not get its answer in time asks again; ending the first request would lose its work."""
+    upload = await world.start()
+    await world.append(upload, HELLO)
+    finish = world.registry.blobs.finish
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow_finish(upload: str, digest: Digest) -> str:
+        begun.set()
+        await go_on.wait()
+        return await finish(upload, digest)
+
+    monkeypatch.setattr(world.registry.blobs, "finish", slow_finish)
+    first = asyncio.ensure_future(world.finish(upload, DIGEST))
+    await begun.wait()
+    second = asyncio.ensure_future(world.finish(upload, DIGEST))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    go_on.set()
+    assert (await first).digest == DIGEST
+    with pytest.raises(BlobUploadUnknown):
+        await second
+    assert await content(world, DIGEST) == HELLO
