@@ -1,0 +1,36 @@
+"""Looking at a server from the outside: its log, and the files that it has."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.support.processes import Homeport
+
+SECONDS_MAX = 10.0
+
+
+def eventually(holds: Callable[[], bool], seconds: float = SECONDS_MAX) -> bool:
+    """Whether it comes true within the time: for what a server does after its answer, or without one."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def log_lines(server: Homeport, after: int = 0) -> list[dict[str, Any]]:
+    """The lines of a log in JSON, but for its first `after` characters. Each must be JSON."""
+    lines = [line for line in server.log[after:].splitlines() if not line.startswith("homeport: ")]
+    return [json.loads(line) for line in lines]
+
+
+def files(folder: Path) -> dict[str, int]:
+    """Every file below the folder with its size, but for the database and what is locked."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith("homeport.db") and path.suffix != ".lock"
+    }
