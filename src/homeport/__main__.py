@@ -11,7 +11,7 @@ from homeport.cli.main import run
 
 def main() -> int:
     """Run with the words of this process's command line; the exit code."""
-    return run(sys.argv[1:], Doors(app.serve, app.open_registry))
+    return run(sys.argv[1:], Doors(app.serve, app.open_registry, app.login_settings))
 
 
 if __name__ == "__main__":

@@ -59,8 +59,8 @@ def test_check_finds_files_that_cannot_be_read(cli: CommandLine) -> None:
     )
     problems = cli.run_here("config", "check", "--json", code=2).json["problems"]
     assert problems == [
-        "access.users.ada.password: none cannot be read: No such file or directory",
-        "access.users.ci.password: env:CI_PASSWORD is empty or not set",
+        "access.users.ada: none cannot be read: No such file or directory",
+        "access.users.ci: env:CI_PASSWORD is empty or not set",
         "server.tls.certificate: none.pem cannot be read: No such file or directory",
         "server.tls.key: none.key cannot be read: No such file or directory",
     ]

@@ -74,7 +74,7 @@ class CommandLine:
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             sys.stdin = io.StringIO(stdin)
             try:
-                found = run(words, Doors(app.serve, app.open_registry))
+                found = run(words, Doors(app.serve, app.open_registry, app.login_settings))
             except SystemExit as exit_:
                 found = int(exit_.code or 0)
             finally:

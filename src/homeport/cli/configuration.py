@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -13,7 +13,7 @@ import yaml
 from homeport.cli.context import SERVE, Context
 from homeport.cli.output import CommandError, Exit
 from homeport.cli.verbs import Verbs
-from homeport.config import SecretUnreadable, Settings
+from homeport.config import ConfigError, Settings
 from homeport.config.tree import schema
 from homeport.storage.datafolder import DataFolder, Running
 
@@ -39,20 +39,24 @@ def add(verbs: Verbs) -> None:
 
 async def check(context: Context) -> int:
     settings = context.settings()
-    problems = list(_unreadable(settings, context.environ))
+    problems = [*_refused_access(context, settings), *_unreadable_files(settings)]
     source = context.config_file or "no configuration file; the defaults"
     text = "\n".join(problems) or f"{source}: all is right"
     context.output.result({"file": str(context.config_file or ""), "problems": problems}, text)
     return Exit.WRONG if problems else Exit.DONE
 
 
-def _unreadable(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
-    """The files and secrets that the settings name and that this user cannot read."""
-    for name, user in settings.access.users.items():
-        try:
-            user.password.read(environ)
-        except SecretUnreadable as error:
-            yield f"access.users.{name}.password: {error}"
+def _refused_access(context: Context, settings: Settings) -> list[str]:
+    """What a server would say of users, their secrets and rules when it starts."""
+    try:
+        context.doors.login_settings(settings, context.environ)
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+def _unreadable_files(settings: Settings) -> Iterator[str]:
+    """The files that the settings name and that this user cannot read."""
     for setting, path in _files(settings):
         try:
             with path.open("rb"):

@@ -43,6 +43,8 @@ class Doors:
 
     serve: Serve
     open_registry: Callable[[Settings], AbstractAsyncContextManager[Registry]]
+    #: What a server makes of the settings' users and rules, with their secrets read. Raises `ConfigError`.
+    login_settings: Callable[[Settings, Mapping[str, str]], object]
 
 
 @dataclass(frozen=True, slots=True)

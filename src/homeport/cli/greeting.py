@@ -14,17 +14,17 @@ ADMINISTRATOR = "admin"
 PASSWORD_FILE = "first-password.txt"  # noqa: S105 (a file's name)
 
 
-async def make_administrator(context: Context, settings: Settings) -> None:
-    """Where nobody could log in, add an administrator and tell its password, this once.
+async def make_administrator(context: Context, settings: Settings) -> str:
+    """The name of somebody who can log in. Where nobody could, add an administrator and tell its password, this once.
 
     A terminal is told. Anything else may be a log that is kept, so there the password goes to a file of the data
     folder, which is written before the administrator is there.
     """
     if settings.access.users:
-        return
+        return next(iter(settings.access.users))
     async with context.doors.open_registry(settings) as registry:
-        if await registry.db.read(users.everyone):
-            return
+        if known := await registry.db.read(users.everyone):
+            return next((user.name for user in known if user.admin), known[0].name)
         password = passwords.generate(context.clock)
         told = f"is  {password}"
         later = "It is shown only now."
@@ -36,15 +36,15 @@ async def make_administrator(context: Context, settings: Settings) -> None:
         password_hash = await passwords.hash_new(context.clock, password)
         await registry.db.write(users.add, context.clock, context.origin, ADMINISTRATOR, password_hash, admin=True)
     context.output.line(f"The first administrator is '{ADMINISTRATOR}', its password {told}\n{later}\n")
+    return ADMINISTRATOR
 
 
-def text(settings: Settings, url: str) -> str:
+def text(settings: Settings, url: str, login: str) -> str:
     """What is said once the server answers at `url`."""
     address = (settings.server.url or url).partition("://")[2]
     host, _, port = address.rpartition(":")
     if host in ("0.0.0.0", "[::]"):  # noqa: S104 (compared, not bound)
         address = f"localhost:{port}"
-    login = next(iter(settings.access.users), ADMINISTRATOR)
     lines = [
         f"Serving from {settings.data.resolve()}. {_openness(settings)}",
         "",

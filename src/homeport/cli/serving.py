@@ -36,15 +36,13 @@ async def start(context: Context) -> int:
     lock = folder.lock(SERVE)
     try:
         folder.prepare_database(settings.database_path, create=True)
-        greets = context.arguments.greets
-        if greets:
-            await greeting.make_administrator(context, settings)
+        login = await greeting.make_administrator(context, settings) if context.arguments.greets else None
 
         def ready(url: str) -> None:
             lock.serves(url)
             context.output.line(f"homeport: listening on {url}")
-            if greets:
-                context.output.line(greeting.text(settings, url))
+            if login is not None:
+                context.output.line(greeting.text(settings, url, login))
 
         await context.doors.serve(settings, reread=context.settings, ready=ready, lock=lock)
     finally:
