@@ -71,12 +71,22 @@ def test_a_lock_file_that_is_no_text_of_ours_is_nobody(tmp_path: Path) -> None:
     lock.release()
 
 
+def test_a_private_file_is_new_and_for_its_owner_alone(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("untouched")
+    (tmp_path / "secret").symlink_to(tmp_path / "elsewhere")
+    path = DataFolder.open(tmp_path, create=False).write_private("secret", "told once\n")
+    assert path.read_text() == "told once\n"
+    assert stat.S_IMODE(path.lstat().st_mode) == 0o600
+    assert (tmp_path / "elsewhere").read_text() == "untouched"
+
+
 def test_what_root_makes_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> None:
     need_root()
     os.chown(tmp_path, SOMEBODY, SOMEBODY)
     folder = DataFolder.open(tmp_path, create=False)
     folder.prepare_database(tmp_path / "homeport.db", create=True)
     folder.lock("serve").release()
+    folder.write_private("secret", "x")
     assert {path.stat().st_uid for path in tmp_path.iterdir()} == {SOMEBODY}
 
 

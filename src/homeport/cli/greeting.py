@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from homeport.auth import users
 from homeport.cli import passwords
 from homeport.cli.context import Context
 from homeport.config import Settings
+from homeport.storage.datafolder import DataFolder
 
 ADMINISTRATOR = "admin"
 PASSWORD_FILE = "first-password.txt"  # noqa: S105 (a file's name)
 
 
-async def make_administrator(context: Context, settings: Settings) -> str:
+async def make_administrator(context: Context, settings: Settings, folder: DataFolder) -> str:
     """The name of somebody who can log in. Where nobody could, add an administrator and tell its password, this once.
 
     A terminal is told. Anything else may be a log that is kept, so there the password goes to a file of the data
@@ -26,16 +24,14 @@ async def make_administrator(context: Context, settings: Settings) -> str:
         if known := await registry.db.read(users.everyone):
             return next((user.name for user in known if user.admin), known[0].name)
         password = passwords.generate(context.clock)
-        told = f"is  {password}"
-        later = "It is shown only now."
-        if not context.output.to_terminal:
-            path = settings.data / PASSWORD_FILE
-            _write_secret(path, password)
-            told = f"is in the file {path}"
-            later = "Delete that file when you have read it."
+        if context.output.to_terminal:
+            told = f"is  {password}\nIt is shown only now."
+        else:
+            path = folder.write_private(PASSWORD_FILE, password + "\n")
+            told = f"is in the file {path}\nDelete it when you have read it."
         password_hash = await passwords.hash_new(context.clock, password)
         await registry.db.write(users.add, context.clock, context.origin, ADMINISTRATOR, password_hash, admin=True)
-    context.output.line(f"The first administrator is '{ADMINISTRATOR}', its password {told}\n{later}\n")
+    context.output.line(f"The first administrator is '{ADMINISTRATOR}', its password {told}\n")
     return ADMINISTRATOR
 
 
@@ -66,13 +62,3 @@ def _openness(settings: Settings) -> str:
     if any(rule.visibility == "public" or "anonymous" in rule.allow for rule in access.rules):
         return "Some repositories are public; the others need a login."
     return "It is private: nobody pulls or pushes without a login."
-
-
-def _write_secret(path: Path, secret: str) -> None:
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, "w") as file:
-        if os.geteuid() == 0:
-            folder = path.parent.stat()
-            os.fchown(handle, folder.st_uid, folder.st_gid)
-        file.write(f"{secret}\n")

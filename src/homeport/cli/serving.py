@@ -36,7 +36,8 @@ async def start(context: Context) -> int:
     lock = folder.lock(SERVE)
     try:
         folder.prepare_database(settings.database_path, create=True)
-        login = await greeting.make_administrator(context, settings) if context.arguments.greets else None
+        greets = context.arguments.greets
+        login = await greeting.make_administrator(context, settings, folder) if greets else None
 
         def ready(url: str) -> None:
             lock.serves(url)

@@ -119,6 +119,14 @@ class DataFolder:
         except OSError as error:
             raise DataFolderError(f"{path} cannot be made: {error.strerror}") from error
 
+    def write_private(self, name: str, text: str) -> Path:
+        """A new file that only the owner may read, in place of one that was there; its path."""
+        path = self.path / name
+        path.unlink(missing_ok=True)
+        with os.fdopen(_open_owned(path), "w") as file:
+            file.write(text)
+        return path
+
     def lock(self, role: str) -> RoleLock:
         """Take the role. Raises `RoleTaken` where another process has it."""
         try:
