@@ -477,3 +477,27 @@ def test_a_symbol_that_is_not_there_is_seen() -> None:
         assert missing_symbols(f"see `a.py::{symbol}`", modules) == [f"a.py::{symbol}"]
     assert missing_symbols("see `b.py::X`", modules) == ["b.py::X"]
     assert missing_symbols("see a.py:12", modules) == ["a.py:12"]
+
+
+# --- docs/format.md ---------------------------------------------------------------------------------------------
+
+
+def undrawn(text: str, schema: str) -> list[str]:
+    """Tables, columns, owners and views of a schema that a text does not have."""
+    words = set(re.findall(r"[\w/.]+", text))
+    owners = table_owners(schema)
+    columns = re.findall(
+        r"^    (\w+) (?:\$IDENTITY|\$BYTES|TEXT|BIGINT|INTEGER|DOUBLE PRECISION)", schema, re.MULTILINE
+    )
+    views = re.findall(r"CREATE VIEW (\w+)", schema)
+    return sorted({*owners, *owners.values(), *columns, *views} - words)
+
+
+def test_format_md_draws_every_table() -> None:
+    assert undrawn((ROOT / "docs/format.md").read_text("utf-8"), SCHEMA) == []
+
+
+def test_what_is_not_drawn_is_seen() -> None:
+    schema = "-- owner: a/b.py\nCREATE TABLE t (\n    x TEXT NOT NULL,\n    y $BYTES\n);\nCREATE VIEW v AS"
+    assert undrawn("a/b.py t x, y: `v`", schema) == []
+    assert undrawn("", schema) == ["a/b.py", "t", "v", "x", "y"]
