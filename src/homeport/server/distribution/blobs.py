@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 from homeport.auth.permissions import Right, may
 from homeport.oci.digest import Digest
-from homeport.oci.errors import BlobUnknown
+from homeport.oci.errors import BlobUnknown, RangeInvalid
 from homeport.registry import blobs
 from homeport.registry.blobs import Blob
-from homeport.server import ranges
+from homeport.server import failures, ranges
 from homeport.server.access import require
 from homeport.server.conditions import is_known, range_applies
 from homeport.server.context import Call
@@ -31,7 +31,11 @@ async def get(call: Call) -> Response:
         raise BlobUnknown(f"{digest}: its bytes on disk are damaged or gone; push it again to mend it")
     header = call.request.header(b"range")
     if header is not None and range_applies(call.request, digest):
-        asked = ranges.parse(header, blob.size)
+        try:
+            asked = ranges.parse(header, blob.size)
+        except RangeInvalid as error:
+            # RFC 9110, section 15.5.17: how much there is, for a client that is to ask again.
+            return failures.response(error, [(b"content-range", b"bytes */%d" % blob.size)])
         if asked is not None:
             return _partial(call, blob, asked, headers)
     call.context.pulls.note(call.repository, digest, call.registry.clock.now())
