@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Final, TypeVar
 
 from homeport.db.database import DatabaseError, Transaction
 from homeport.events import Origin
@@ -50,13 +50,16 @@ def whatever(_: Model) -> bool:
 async def work(world: World, registry: Registry) -> None:
     """A life's work: every client does some things, while an auditor looks on."""
     sessions = Sessions()
+    hung_up: list[asyncio.Task[object]] = []
     try:
         async with asyncio.TaskGroup() as group:
             for number in range(CLIENTS):
-                group.create_task(Client(world, registry, sessions, f"client{number}").work())
+                group.create_task(Client(world, registry, sessions, hung_up, f"client{number}").work())
             group.create_task(_audit_now_and_then(world))
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
+    while not all(task.done() for task in hung_up):
+        await asyncio.wait(hung_up)
     assert not sessions.turns, "a request has ended and kept its turn"
 
 
@@ -76,10 +79,14 @@ def _last_event(tx: Transaction) -> int:
 class Client:
     """One client, which does one thing after the other."""
 
-    def __init__(self, world: World, registry: Registry, sessions: Sessions, name: str) -> None:
+    def __init__(
+        self, world: World, registry: Registry, sessions: Sessions, hung_up: list[asyncio.Task[object]], name: str
+    ) -> None:
         self._world = world
         self._registry = registry
         self._sessions = sessions
+        #: Requests whose clients did not wait for the answer.
+        self._hung_up = hung_up
         self._name = name
         self._requests = 0
 
@@ -126,7 +133,7 @@ class Client:
     async def _ask(
         self,
         text: str,
-        call: Callable[[Origin], Awaitable[T]],
+        call: Callable[[Origin], Coroutine[Any, Any, T]],
         *,
         answer: Callable[[T], Callable[[Model], bool]] = lambda _: whatever,
         refusals: Refusals | None = None,
@@ -167,14 +174,15 @@ class Client:
         world.note(f"{run} answered")
         return result
 
-    async def _until_hung_up(self, call: Awaitable[T]) -> T:
+    async def _until_hung_up(self, call: Coroutine[Any, Any, T]) -> T:
         """Wait for the answer; one client in twenty hangs up, and does not wait until the server has noticed."""
-        task = asyncio.ensure_future(call)
+        task = asyncio.create_task(call)
         if self._draw() < 0.05:
             await asyncio.wait([task], timeout=self._draw() * 0.2)
             if not task.done():
                 task.cancel()
                 task.add_done_callback(lambda done: done.cancelled() or done.exception())
+                self._hung_up.append(task)
                 raise NoAnswer
         return await task
 

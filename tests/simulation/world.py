@@ -47,20 +47,21 @@ class MemoryDatabase(SqliteDatabase):
         super().__init__(MEMORY, clock)
         if committed is not None:
             self._writer.deserialize(committed)
-        #: What a power cut may leave: what was durable last, or with any number of the commits that came after it.
-        self._after_a_cut = [self._writer.serialize()]
+        #: What a power cut may leave besides: what was durable last, and commits since then.
+        self._older: list[bytes] = []
 
     def _attempt(self, batch: list[_Call]) -> list[_Outcome]:
-        outcomes = super()._attempt(batch)
         if any(call.durable for call in batch):
-            self._after_a_cut.clear()
-        self._after_a_cut.append(self._writer.serialize())
-        return outcomes
+            self._older.clear()
+        else:
+            self._older.append(self._writer.serialize())
+        return super()._attempt(batch)
 
     def die(self) -> list[bytes]:
         """What a power cut may leave of it, the last of them being what it had committed."""
+        left = [*self._older, self._writer.serialize()]
         self._writer.close()
-        return self._after_a_cut
+        return left
 
 
 class DyingDisk(FailingDisk):

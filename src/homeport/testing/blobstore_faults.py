@@ -37,6 +37,10 @@ class FailingStore(BlobStore):
         #: The names of the calls so far.
         self.calls: list[str] = []
 
+    def mend(self) -> None:
+        """Nothing fails any more."""
+        self._fail_at = 0
+
     def _count(self, name: str) -> bool:
         """Count the call; whether it is one that fails when it is done. Raises if it fails before that."""
         self.calls.append(name)

@@ -32,6 +32,10 @@ class FailingDatabase(Database):
         #: The names of the facts so far.
         self.calls: list[str] = []
 
+    def mend(self) -> None:
+        """Nothing fails any more."""
+        self._fail_at = 0
+
     async def read(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         fails = self._count(fact.__name__)
         result = await self._database.read(fact, *args, **kwargs)

@@ -303,6 +303,10 @@ class FailingDisk(Disk):
         #: The names of the operations so far.
         self.operations: list[str] = []
 
+    def mend(self) -> None:
+        """Nothing fails any more."""
+        self._fail_at = 0
+
     def _do(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         self.operations.append(function.__name__)
         count = len(self.operations)
