@@ -79,7 +79,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "storage/": ("disk",),  # The one door to the disk, but for the database's own file:
     "db/sqlite.py": ("disk",),  # ... which it makes before SQLite does, so that nobody else can read it.
     "db/migrate.py": ("disk",),  # Schema files, which are part of the package.
-    "client/transport.py": ("network",),  # The one door to other registries.
+    "client/transport.py": ("network", "time-outs"),  # The one door to other registries, and how long to wait at it.
     "client/credentials.py": ("environment", "processes", "time-outs"),  # Docker's configuration and helper programs.
     "server/listener.py": ("network", "time"),  # Granian on a real socket: nothing of it runs in a simulation.
     "config/": ("environment",),  # The one door to it.
@@ -203,7 +203,19 @@ def _reached(module: Module, kinds: Mapping[str, str]) -> set[tuple[int, str, st
             name = module.full_name(expression) or ""
             if kind := _kind_of(name, kinds):
                 found.add((expression.lineno, name, kind))
+        if isinstance(expression, ast.Call):
+            found.update((expression.lineno, *reached) for reached in _reached_by_call(module, expression))
     return found
+
+
+def _reached_by_call(module: Module, call: ast.Call) -> Iterator[tuple[str, str]]:
+    """`loop.time()`, and `asyncio.wait(..., timeout=1)`."""
+    if isinstance(call.func, ast.Attribute) and call.func.attr == "time" and not call.args:
+        yield "time()", "time"
+    if (module.full_name(call.func) or "").startswith("asyncio.") and any(
+        word.arg == "timeout" for word in call.keywords
+    ):
+        yield "timeout=", "time-outs"
 
 
 def _is_global(module: Module, expression: ast.expr) -> bool:
@@ -259,6 +271,28 @@ def _contract(node: ast.ClassDef) -> Iterator[ast.FunctionDef | ast.AsyncFunctio
             yield method
 
 
+def awaiting_facts(modules: Iterable[Module]) -> list[str]:
+    """Functions that are handed a transaction and could give up the thread while it is open."""
+    return [
+        f"{module.path}::{function.name} is async and takes a transaction"
+        for module in modules
+        for function in module.functions()
+        if isinstance(function, ast.AsyncFunctionDef) and any(each.arg == "tx" for each in function.args.args)
+    ]
+
+
+def busy_packages(modules: Iterable[Module]) -> list[str]:
+    """Packages whose `__init__` does more than say what they are and re-export: so knots of imports begin."""
+    return [
+        f"{module.path}:{node.lineno} is code"
+        for module in modules
+        if module.path.endswith("__init__.py")
+        for node in module.tree.body
+        if not isinstance(node, ast.Import | ast.ImportFrom | ast.Expr)
+        and not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")
+    ]
+
+
 def shadows(modules: Iterable[Module]) -> list[str]:
     """Modules directly below the package that are called like one of the standard library."""
     units = {module.unit for module in modules}
@@ -276,7 +310,7 @@ def check_tables(modules: Iterable[Module]) -> list[str]:
 
 @pytest.mark.parametrize(
     "check",
-    [against_direction, cycles, lazy_imports, check_tables, ambient_world, shadows],
+    [against_direction, cycles, lazy_imports, check_tables, ambient_world, awaiting_facts, busy_packages, shadows],
     ids=lambda check: check.__name__,
 )
 def test_the_package_keeps_the_rule(check: Callable[[Iterable[Module]], list[str]]) -> None:
@@ -391,6 +425,8 @@ def test_sql_that_names_a_table_of_another_module_is_seen() -> None:
         "from asyncio import to_thread",
         "import asyncio\nasyncio.get_running_loop().run_in_executor(None, f)",
         "loop.call_later(1, f)",
+        "loop.time()",
+        "import asyncio\nasyncio.wait([x], timeout=1)",
         "import socket",
         "import aiohttp",
         "import http.client",
@@ -412,7 +448,7 @@ def test_a_reach_into_the_world_is_seen(text: str) -> None:
         ("storage/disk.py", "import os\nos.open('x', 0)"),
         ("registry/blobs.py", "time = 1.0\ntime.hex()\nrandom = registry.clock.random()\nopen_uploads = 1"),
         ("registry/blobs.py", "from datetime import datetime\ndatetime.fromtimestamp(now)"),
-        ("registry/blobs.py", "import asyncio\nasyncio.current_task()"),
+        ("registry/blobs.py", "import asyncio\nasyncio.current_task()\nasyncio.wait([x])"),
         ("server/http.py", "from http import HTTPStatus"),
     ],
 )
@@ -436,6 +472,19 @@ def test_what_is_undocumented_is_seen() -> None:
     assert undocumented([snippet("src/homeport/a.py", f"{contract}...")])
     assert undocumented([snippet("src/homeport/a.py", f'{contract}"""F."""')]) == []
     assert undocumented([snippet("src/homeport/a.py", '"""M."""\nclass _A: ...\ndef f(): ...')]) == []
+
+
+def test_a_fact_that_could_wait_is_seen() -> None:
+    assert awaiting_facts([snippet("a.py", "async def f(tx): ...")])
+    assert awaiting_facts([snippet("a.py", "class A:\n    async def f(self, tx: Transaction): ...")])
+    assert awaiting_facts([snippet("a.py", "def f(tx): ...\nasync def g(registry): ...")]) == []
+
+
+def test_a_package_that_does_something_is_seen() -> None:
+    assert busy_packages([snippet("a/__init__.py", '"""A."""\nx = 1')])
+    assert busy_packages([snippet("a/__init__.py", "def f(): ...")])
+    assert busy_packages([snippet("a/__init__.py", '"""A."""\nfrom b import c\n__all__ = ["c"]')]) == []
+    assert busy_packages([snippet("a/b.py", "x = 1")]) == []
 
 
 def test_a_name_of_the_standard_library_is_seen() -> None:
