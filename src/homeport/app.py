@@ -164,7 +164,7 @@ class _Reload:
         lock: RoleLock,
     ) -> None:
         self._context = context
-        self._settings = settings
+        self._started = self._current = settings
         self._environ = environ
         self._reread = reread
         self._lock = lock
@@ -181,14 +181,13 @@ class _Reload:
             )
             self._lock.answer(f"the old configuration stays:\n{error}", applied=False)
             return
-        changed = changes(self._settings, settings)
         self._context.registry.rules = _rules(settings)
         self._context.options = _options(settings)
         self._context.logins.reload(logins)
         log.level = Level[settings.log.level.upper()]
-        self._settings = settings
-        live = [setting.name for setting in changed if setting.live]
-        waiting = [setting.name for setting in changed if not setting.live]
+        live = [setting.name for setting in changes(self._current, settings) if setting.live]
+        waiting = [setting.name for setting in changes(self._started, settings) if not setting.live]
+        self._current = settings
         log.info("config.reloaded", changed=live, waiting=waiting)
         text = f"taken over: {', '.join(live) or 'nothing had changed'}"
         if waiting:

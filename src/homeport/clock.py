@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -30,6 +30,35 @@ class Threads(ABC):
     @abstractmethod
     def close(self) -> None:
         """Wait for what has begun, refuse what comes after."""
+
+
+class Deadline:
+    """Cancels the body of its `async with` when its time has come, and raises `TimeoutError` then."""
+
+    def __init__(self, seconds: float) -> None:
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> Deadline:
+        await self._timeout.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._timeout.__aexit__(kind, error, trace)
+
+    @property
+    def expired(self) -> bool:
+        """Whether it was this deadline that ended the body."""
+        return self._timeout.expired()
+
+    def extend(self, seconds: float) -> None:
+        """Let the body go on for `seconds` from now."""
+        self._timeout.reschedule(asyncio.get_running_loop().time() + seconds)
+
+    def lift(self) -> None:
+        """Let the body go on for as long as it takes."""
+        self._timeout.reschedule(None)
 
 
 class Clock(ABC):
@@ -56,8 +85,8 @@ class Clock(ABC):
         """Return after `seconds` of monotonic time; 0 gives others their turn."""
 
     @abstractmethod
-    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
-        """Cancels its body after `seconds` and raises `TimeoutError`."""
+    def timeout(self, seconds: float) -> Deadline:
+        """A deadline `seconds` from now, for an `async with`."""
 
     @abstractmethod
     def threads(self, name: str, count: int) -> Threads:
@@ -86,8 +115,8 @@ class SystemClock(Clock):
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
-        return asyncio.timeout(seconds)
+    def timeout(self, seconds: float) -> Deadline:
+        return Deadline(seconds)
 
     def threads(self, name: str, count: int) -> Threads:
         return _SystemThreads(name, count)

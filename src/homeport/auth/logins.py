@@ -75,7 +75,8 @@ class Logins:
         self._clock = clock
         self._passwords = passwords
         self._throttle = Throttle(clock)
-        self._hash_key = clock.random_bytes(32)
+        #: A keyed hash: what it is fed first fills one block, and nobody else knows it.
+        self._hasher = hashlib.sha256(clock.random_bytes(64))
         self._basics: dict[bytes, _Remembered] = {}
         self._bearers: dict[bytes, _Remembered] = {}
         self.reload(settings)
@@ -143,8 +144,9 @@ class Logins:
         if len(authorization) > AUTHORIZATION_CHARACTERS_MAX:
             raise Unauthorized("the Authorization header is too long")
         memory = self._bearers if authorization[:7].lower() == "bearer " else self._basics
-        header = authorization.encode("utf-8", "replace")
-        digest = hashlib.blake2b(header, key=self._hash_key, digest_size=16).digest()
+        hasher = self._hasher.copy()
+        hasher.update(authorization.encode("utf-8", "replace"))
+        digest = hasher.digest()
         known = memory.get(digest)
         if known is not None:
             login = known.login

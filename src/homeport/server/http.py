@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
-from homeport.clock import Clock
+from homeport.clock import Clock, Deadline
 from homeport.oci.errors import BodyIncomplete, BodyStalled, ManifestTooLarge, RequestInvalid, SizeInvalid
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+#: A deadline is not moved for every chunk: a body may stand still for this much less than the setting says.
+DEADLINE_GRAIN_SECONDS = 1.0
 
 #: More parameters than this in one query is nobody's honest request.
 QUERY_FIELDS_MAX = 256
@@ -30,6 +34,7 @@ class Request:
 
     __slots__ = (
         "_clock",
+        "_deadline",
         "_headers",
         "_idle_seconds",
         "_query",
@@ -51,6 +56,7 @@ class Request:
         self._idle_seconds = idle_seconds
         self._headers: Headers = scope["headers"]
         self._query: dict[str, list[str]] | None = None
+        self._deadline: Deadline | None = None
         self.method: str = scope["method"]
         self.id = request_id
         #: Where it comes from, seen through the proxies that are trusted.
@@ -116,18 +122,34 @@ class Request:
         # HTTP/2 frames every body, so there only a length of 0 rules one out.
         return self.header(b"transfer-encoding") is not None or self._scope["http_version"] == "2"
 
+    @asynccontextmanager
+    async def receiving(self) -> AsyncIterator[None]:
+        """Around whatever reads the body by `chunks`: raises `BodyStalled` when it stands still for too long."""
+        deadline = self._clock.timeout(self._idle_seconds)
+        try:
+            async with deadline:
+                self._deadline = deadline
+                yield
+        except TimeoutError:
+            if not deadline.expired:
+                raise
+            raise BodyStalled(f"none came for {self._idle_seconds:g} s") from None
+        finally:
+            self._deadline = None
+
     async def chunks(self, expected_bytes: int | None = None) -> AsyncIterator[bytes]:
         """The body as it comes; exactly `expected_bytes` of it where that is known."""
         if expected_bytes is None:
             expected_bytes = self.content_length
         received = 0
         more = True
+        moved_at = self._clock.monotonic()
         while more:
-            try:
-                async with self._clock.timeout(self._idle_seconds):
-                    message = await self._receive()
-            except TimeoutError:
-                raise BodyStalled(f"{received} bytes came, then none for {self._idle_seconds:g} s") from None
+            message = await self._receive()
+            now = self._clock.monotonic()
+            if self._deadline is not None and now - moved_at > DEADLINE_GRAIN_SECONDS:
+                self._deadline.extend(self._idle_seconds)
+                moved_at = now
             if message["type"] != "http.request":
                 raise BodyIncomplete(f"{received} bytes came")
             chunk: bytes = message.get("body", b"")
@@ -138,6 +160,8 @@ class Request:
             if chunk:
                 yield chunk
         self.body_ended = True
+        if self._deadline is not None:
+            self._deadline.lift()  # What is done with the body takes its own time.
         if expected_bytes is not None and received != expected_bytes:
             raise BodyIncomplete(f"{received} of {expected_bytes} bytes came")
 
@@ -148,11 +172,12 @@ class Request:
             raise ManifestTooLarge(f"{length} bytes, at most {bytes_max} are accepted")
         parts = []
         received = 0
-        async for chunk in self.chunks():
-            received += len(chunk)
-            if received > bytes_max:
-                raise ManifestTooLarge(f"at most {bytes_max} bytes are accepted")
-            parts.append(chunk)
+        async with self.receiving():
+            async for chunk in self.chunks():
+                received += len(chunk)
+                if received > bytes_max:
+                    raise ManifestTooLarge(f"at most {bytes_max} bytes are accepted")
+                parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def drain(self, bytes_max: int, seconds: float) -> None:

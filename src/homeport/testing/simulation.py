@@ -21,7 +21,7 @@ from random import Random
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
-from homeport.clock import Clock, Threads
+from homeport.clock import Clock, Deadline, Threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,8 +67,8 @@ class SimulatedClock(Clock):
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
-        return asyncio.timeout(seconds)
+    def timeout(self, seconds: float) -> Deadline:
+        return Deadline(seconds)
 
     def threads(self, name: str, count: int) -> Threads:  # noqa: ARG002
         return _InlineThreads(self, count)

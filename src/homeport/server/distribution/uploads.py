@@ -33,7 +33,8 @@ async def start(call: Call) -> Response:
     promised = call.request.parameter("digest")
     if promised is not None and wanted is None:
         digest = Digest.parse(promised)
-        await uploads.push(call.registry, call.origin, call.repository, digest, call.request.chunks())
+        async with call.request.receiving():
+            await uploads.push(call.registry, call.origin, call.repository, digest, call.request.chunks())
         return _created(call, digest)
     upload = await uploads.start(call.registry, call.context.sessions, call.origin, call.repository)
     return Response(202, session_headers(call.repository, upload, 0))
@@ -53,15 +54,16 @@ async def patch(call: Call) -> Response:
     call.registry.check_writable()
     upload = _upload(call)
     offset, length = _content_range(call)
-    size = await uploads.append(
-        call.registry,
-        call.context.sessions,
-        call.origin,
-        call.repository,
-        upload,
-        offset,
-        call.request.chunks(length),
-    )
+    async with call.request.receiving():
+        size = await uploads.append(
+            call.registry,
+            call.context.sessions,
+            call.origin,
+            call.repository,
+            upload,
+            offset,
+            call.request.chunks(length),
+        )
     return Response(202, session_headers(call.repository, upload, size))
 
 
@@ -75,16 +77,17 @@ async def put(call: Call) -> Response:
         raise DigestInvalid("the closing PUT needs the parameter 'digest'")
     digest = Digest.parse(promised)
     offset, length = _content_range(call)
-    await uploads.finish(
-        call.registry,
-        call.context.sessions,
-        call.origin,
-        call.repository,
-        upload,
-        digest,
-        offset,
-        call.request.chunks(length) if call.request.has_body else None,
-    )
+    async with call.request.receiving():
+        await uploads.finish(
+            call.registry,
+            call.context.sessions,
+            call.origin,
+            call.repository,
+            upload,
+            digest,
+            offset,
+            call.request.chunks(length) if call.request.has_body else None,
+        )
     return _created(call, digest)
 
 
