@@ -18,6 +18,7 @@ class Process:
 
     def __init__(self, arguments: Sequence[str | Path], *, folder: Path, log: Path) -> None:
         self._log = log
+        log.write_bytes(b"")  # of an earlier process on this folder
         with log.open("ab") as sink:
             # setpriv: when this benchmark is killed, the kernel ends what it started.
             self._child = subprocess.Popen(

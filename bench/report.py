@@ -21,7 +21,7 @@ both peers fsync each file and distribution 3 the folders of small ones (strace 
 image), neither the folder that a blob is renamed into; Homeport fsyncs files, folders and database.
 """
 
-HEADINGS = ("work", "homeport", "registry 2.8", "registry 3", "null", "ratio", "bar", "")
+HEADINGS = ("work", "ours", "theirs: 2.8", "distribution 3", "null", "ratio (rounds)", "bar", "")
 
 
 def filesystem(folder: Path) -> str:

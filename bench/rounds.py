@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -60,18 +61,20 @@ class Bench:
         return self.only in (None, line.name)
 
     @contextlib.contextmanager
-    def server(self, name: str, kind: str | None = None) -> Iterator[Server]:
-        """A server on a fresh folder, both gone at the end of the block."""
-        folder = self.folder / name.replace(" ", "-").replace(",", "")
-        folder.mkdir(parents=True)
+    def place(self, name: str) -> Iterator[Path]:
+        """A fresh folder for a server, gone at the end of the block."""
+        folder = self.folder / re.sub(r"\W+", "-", name)
+        folder.mkdir()
         try:
-            server = servers.START[kind or name](folder)
-            try:
-                yield server
-            finally:
-                server.stop()
+            yield folder
         finally:
             shutil.rmtree(folder)
+
+    @contextlib.contextmanager
+    def server(self, name: str) -> Iterator[Server]:
+        """A server on a fresh folder, both gone at the end of the block."""
+        with self.place(name) as folder, servers.running(name, folder) as server:
+            yield server
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ Homeport checks a Bearer token of a user whose only rights come from a rule. The
 without access control, which favours them. Every server logs a line a request to a file, as it does by default.
 """
 
+import contextlib
 import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,3 +133,13 @@ START: dict[str, Callable[[Path], Server]] = {
     REGISTRY3: start_registry3,
     NULL: start_null,
 }
+
+
+@contextlib.contextmanager
+def running(name: str, folder: Path) -> Iterator[Server]:
+    """A server on this folder, stopped at the end of the block."""
+    server = START[name](folder)
+    try:
+        yield server
+    finally:
+        server.stop()
