@@ -21,7 +21,7 @@ up: .venv/runtime ## run Homeport here, in the foreground: a registry on 127.0.0
 
 .PHONY: test
 test: .venv/development ## get the programs that the tests need, and run them
-	scripts/test-setup
+	scripts/test-setup engine helm oras
 	$(pytest)
 
 .PHONY: check
@@ -38,7 +38,7 @@ fix: .venv/development ## let the linter and the formatter mend what they can
 
 .PHONY: conformance
 conformance: .venv/development ## the OCI conformance program, versions 1.1 and dev, with and without login
-	scripts/test-setup
+	scripts/test-setup conformance
 	$(pytest) -m conformance
 
 .PHONY: crash
@@ -47,7 +47,7 @@ crash: .venv/development ## kill the server under load again and again; nothing 
 
 .PHONY: bench
 bench: .venv/development ## the same work here and on distribution, side by side; ARGS=--quick for a look
-	scripts/test-setup
+	scripts/test-setup registry3
 	$(python) -m bench $(ARGS)
 
 .PHONY: docs
