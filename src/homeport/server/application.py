@@ -98,6 +98,8 @@ class Application:
             return await self._registry(path, request, handled)
         if path == b"/token":
             handled.route = "token"
+            if request.method not in token.METHODS:
+                return _not_allowed(request, token.METHODS)
             return await token.answer(context, request)
         plain = _PLAIN.get(path)
         if plain is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from urllib.parse import parse_qs
 
 from homeport.auth.logins import IssuedToken, basic
-from homeport.oci.errors import RequestInvalid, Unauthorized, Unsupported
+from homeport.oci.errors import RequestInvalid, Unauthorized
 from homeport.server.access import Challenge
 from homeport.server.context import Context
 from homeport.server.http import Request, Response, json_response
@@ -17,14 +17,12 @@ from homeport.server.http import Request, Response, json_response
 FORM_BYTES_MAX = 64 * 1024
 _FIELDS_MAX = 64
 
+METHODS = ("GET", "HEAD", "POST")
+
 
 async def answer(context: Context, request: Request) -> Response:
-    """GET or POST of `/token`."""
-    if request.method == "POST":
-        return await _oauth2(context, request)
-    if request.method in {"GET", "HEAD"}:
-        return await _get(context, request)
-    raise Unsupported(f"{request.method} of /token")
+    """GET, HEAD or POST of `/token`."""
+    return await (_oauth2 if request.method == "POST" else _get)(context, request)
 
 
 async def _get(context: Context, request: Request) -> Response:
