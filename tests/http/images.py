@@ -47,7 +47,7 @@ def encoded(document: Document, media_type: str | None = None) -> Manifest:
     return Manifest(json.dumps(document).encode(), media_type or document["mediaType"])
 
 
-def image(config: bytes, layers: Sequence[bytes] = (), **fields: object) -> Manifest:
+def image(config: bytes, layers: Sequence[bytes] = (), /, **fields: Any) -> Manifest:
     """An image of these blobs; `fields` come on top."""
     document: Document = {
         "schemaVersion": 2,
@@ -58,7 +58,7 @@ def image(config: bytes, layers: Sequence[bytes] = (), **fields: object) -> Mani
     return encoded(document | fields)
 
 
-def index(children: Sequence[Manifest], **fields: object) -> Manifest:
+def index(children: Sequence[Manifest], /, **fields: Any) -> Manifest:
     document: Document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [child.descriptor for child in children]}
     return encoded(document | fields)
 
