@@ -198,6 +198,16 @@ async def test_a_mount_without_a_source_takes_one_that_may_be_read(world: World)
     assert (await world.events())[-1].reason == f"from {OTHER}"
 
 
+@pytest.mark.parametrize("source", [OTHER, None])
+async def test_a_damaged_blob_is_not_mounted(world: World, source: str | None) -> None:
+    """The client then pushes it, which mends it."""
+    await world.blob(HELLO, OTHER)
+    world.file(DIGEST).write_bytes(b"?")
+    assert await mount(world, source) is None
+    await world.blob(HELLO)
+    assert await mount(world, source) is not None
+
+
 async def test_a_mount_looks_at_a_bounded_number_of_sources(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blobs, "MOUNT_SOURCES_MAX", 3)
     asked: list[str] = []

@@ -192,6 +192,14 @@ async def get(registry: Registry, repository: str, digest: Digest) -> Blob:
     return blob
 
 
+async def is_whole(registry: Registry, blob: Blob) -> bool:
+    """Whether the blob's file is there in its size. The row says that it is; the file has the last word.
+
+    Whoever is told that a damaged blob is absent pushes it again, and that mends it.
+    """
+    return await registry.blobs.stat(blob.location) == blob.size
+
+
 async def get_and_keep(registry: Registry, repository: str, digest: Digest) -> Blob:
     """The blob, for a caller who may push and will rely on it being here: the promise is renewed before the answer."""
     found = await registry.db.read(_promised_until, repository, digest)
@@ -226,7 +234,8 @@ async def mount(
         source = await registry.db.read(_readable_source, digest, readable)
     elif not readable(source):
         source = None
-    if source is None:
+    blob = await registry.db.read(find, source, digest) if source is not None else None
+    if source is None or blob is None or not await is_whole(registry, blob):
         return None
     return await registry.db.write(_mount, registry, origin, repository, digest, source)
 

@@ -25,10 +25,7 @@ async def get(call: Call) -> Response:
     headers = _headers(digest)
     if is_known(call.request, digest):
         return Response(304, headers)
-    # The row says that it is there; the file has the last word, before a length is promised.
-    if await call.registry.blobs.stat(blob.location) != blob.size:
-        call.context.log.error("blob.damaged", digest=digest, repository=call.repository)
-        raise BlobUnknown(f"{digest}: its bytes on disk are damaged or gone; push it again to mend it")
+    await _check_whole(call, blob)
     header = call.request.header(b"range")
     if header is not None and range_applies(call.request, digest):
         try:
@@ -56,6 +53,7 @@ async def head(call: Call) -> Response:
     headers = _headers(digest)
     if is_known(call.request, digest):
         return Response(304, headers)
+    await _check_whole(call, blob)
     headers.append((b"content-type", b"application/octet-stream"))
     return Response(200, headers, b"", blob.size)
 
@@ -65,6 +63,12 @@ async def delete(call: Call) -> Response:
     require(call, Right.DELETE)
     await blobs.delete(call.registry, call.origin, call.repository, Digest.parse(call.reference))
     return Response(202)
+
+
+async def _check_whole(call: Call, blob: Blob) -> None:
+    if not await blobs.is_whole(call.registry, blob):
+        call.context.log.error("blob.damaged", digest=blob.digest, repository=call.repository)
+        raise BlobUnknown(f"{blob.digest}: its bytes on disk are damaged or gone; push it again to mend it")
 
 
 def _headers(digest: Digest) -> Headers:
