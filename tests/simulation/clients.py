@@ -38,6 +38,10 @@ ACTIONS: Final = 8
 Refusals = dict[type[RegistryError], Callable[[Model], bool]]
 
 
+class NothingToMount(RegistryError):
+    """What a client is told by getting a session instead of a blob."""
+
+
 class NoAnswer(Exception):
     """The request ended without one: the client hung up, or the registry could not do it at the moment."""
 
@@ -139,12 +143,13 @@ class Client:
         refusals: Refusals | None = None,
         causes: Iterable[Change] = (),
         must_cause: bool = False,
+        durable: bool = False,
         promises: Iterable[tuple[str, Digest]] = (),
     ) -> T:
         """Make a request and write down what it was answered.
 
         `answer` gives what must have been true of the images for this result, `refusals` for an error; any other
-        error is a fault of the registry.
+        error is a fault of the registry. `durable`: the answer says that something was done that lasts.
         """
         world = self._world
         self._requests += 1
@@ -169,6 +174,7 @@ class Client:
             raise NoAnswer from error
         request.witness = answer(result)
         request.must_cause = must_cause
+        request.durable = durable
         request.promises = tuple(promises)
         request.until = await world.observed.read(_last_event)
         world.note(f"{run} answered")
@@ -194,7 +200,14 @@ class Client:
             for blob in dict.fromkeys(part.blobs):
                 await self._push_blob(repository, blob)
             names = [self._one(TAGS) for _ in range(self._world.clock.below(3))] if part is image else []
-            await self._push_manifest(repository, part, names)
+            if part.blobs and self._draw() < 0.15:
+                # Somebody cleans up what no manifest names yet.
+                await asyncio.gather(
+                    self._attempt(self._push_manifest, repository, part, names),
+                    self._attempt(self._delete_blob, repository, Digest.of(self._one(part.blobs))),
+                )
+            else:
+                await self._push_manifest(repository, part, names)
 
     async def _retag(self) -> None:
         await self._push_manifest(self._one(REPOSITORIES), self._one(self._world.images), [self._one(TAGS)])
@@ -222,6 +235,7 @@ class Client:
                 Change("manifest.pushed", repository, digest),
                 *(Change("tag.set", repository, digest, name) for name in names),
             ],
+            durable=True,
             promises=[(repository, name) for name in (digest, *named)],
         )
 
@@ -238,6 +252,7 @@ class Client:
                 answer=lambda _: lambda model: model.has_blob(repository, digest),
                 refusals={BlobUploadUnknown: whatever},
                 causes=[Change("blob.pushed", repository, digest)],
+                durable=True,
                 promises=[(repository, digest)],
             )
             return
@@ -266,19 +281,24 @@ class Client:
     async def _mount(self, repository: str, digest: Digest) -> bool:
         source = self._one([*REPOSITORIES, None])
         sources = REPOSITORIES if source is None else (source,)
-        mounted = await self._ask(
-            f"mount {digest[:15]} from {source} into {repository}",
-            lambda origin: blobs.mount(self._registry, origin, repository, digest, source, lambda _: True),
-            answer=lambda result: (
-                lambda model: (
-                    model.has_blob(repository, digest)
-                    if result is not None
-                    else not all(model.has_blob(name, digest) for name in sources)
-                )
-            ),
-            causes=[Change("blob.mounted", repository, digest)],
-        )
-        return mounted is not None
+
+        async def mount(origin: Origin) -> None:
+            if await blobs.mount(self._registry, origin, repository, digest, source, lambda _: True) is None:
+                raise NothingToMount
+
+        try:
+            await self._ask(
+                f"mount {digest[:15]} from {source} into {repository}",
+                mount,
+                answer=lambda _: lambda model: model.has_blob(repository, digest),
+                refusals={NothingToMount: lambda model: not all(model.has_blob(name, digest) for name in sources)},
+                causes=[Change("blob.mounted", repository, digest)],
+                durable=True,
+                promises=[(repository, digest)],
+            )
+        except NothingToMount:
+            return False
+        return True
 
     async def _body(self, data: bytes, *, breaks_at: int | None = None) -> AsyncIterator[bytes]:
         """The bytes in pieces, as they come from a socket."""
@@ -391,6 +411,7 @@ class Client:
                 | _INTERRUPTIONS
                 | ({} if right and not session.torn else {DigestInvalid: whatever}),
                 causes=[Change("blob.pushed", repository, digest)],
+                durable=True,
                 promises=[(repository, digest)],
             )
         except DigestInvalid:
@@ -481,6 +502,7 @@ class Client:
             refusals={ManifestUnknown: lambda model: model.tag(repository, name) is None},
             causes=[Change("tag.deleted", repository, digest, name) for digest in self._world.contents],
             must_cause=True,
+            durable=True,
         )
 
     async def _delete_a_manifest(self) -> None:
@@ -498,10 +520,13 @@ class Client:
                 *(Change("tag.deleted", repository, digest, name) for name in TAGS),
             ],
             must_cause=True,
+            durable=True,
         )
 
     async def _delete_a_blob(self) -> None:
-        repository, digest = self._one(REPOSITORIES), Digest.of(self._one(self._world.blobs))
+        await self._delete_blob(self._one(REPOSITORIES), Digest.of(self._one(self._world.blobs)))
+
+    async def _delete_blob(self, repository: str, digest: Digest) -> None:
         await self._ask(
             f"delete blob {repository}@{digest[:15]}",
             lambda origin: blobs.delete(self._registry, origin, repository, digest),
@@ -512,6 +537,7 @@ class Client:
             },
             causes=[Change("blob.deleted", repository, digest)],
             must_cause=True,
+            durable=True,
         )
 
 

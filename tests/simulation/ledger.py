@@ -24,6 +24,8 @@ class Request:
     witness: Witness | None = None
     #: The answer says that something was changed by this very request.
     must_cause: bool = False
+    #: The answer says that something was done that outlasts a power cut.
+    durable: bool = False
     #: The digests that the answer says are here.
     promises: tuple[tuple[str, Digest], ...] = ()
 
@@ -40,6 +42,12 @@ class Ledger:
 
     def begin(self, request: Request) -> None:
         self.requests[request.run] = request
+
+    def forget_what_need_not_last(self) -> None:
+        """Events were lost with the power, and with them the reason of answers that no change depends on."""
+        for request in self.requests.values():
+            if not request.durable:
+                request.witness, request.promises = None, ()
 
     def review(self, changes: Iterable[tuple[int, str | None, Change]]) -> None:
         """Go through the events since the last review; raises `AssertionError` for what no order explains.

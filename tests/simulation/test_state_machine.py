@@ -1,5 +1,6 @@
 """One client and one registry, step by step: the real one and the model must give the same answers."""
 
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
@@ -309,9 +310,10 @@ class RegistryMachine(RuleBasedStateMachine):
 
 TestRegistryMachine = RegistryMachine.TestCase
 TestRegistryMachine.settings = settings(
-    max_examples=60,
+    max_examples=max(60, int(os.environ.get("SIMULATIONS", "0")) // 10),
     stateful_step_count=40,
     deadline=None,
-    derandomize=True,
+    # The same every time, unless more was asked for than fits into every run.
+    derandomize="SIMULATIONS" not in os.environ,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -11,11 +11,11 @@ import errno
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Concatenate, TypeAlias
 
 from homeport.clock import Clock
-from homeport.db.database import Database
-from homeport.db.sqlite import MEMORY, SqliteDatabase, _Call, _Outcome
+from homeport.db.database import Database, P, T, Transaction
+from homeport.db.sqlite import MEMORY, SqliteDatabase
 from homeport.oci.digest import Digest
 from homeport.registry import uploads
 from homeport.registry.blobs import Blob
@@ -41,25 +41,36 @@ _HOURS_BETWEEN_LIVES_MAX = 3
 
 
 class MemoryDatabase(SqliteDatabase):
-    """SQLite in memory, where the next process finds what this one committed."""
+    """SQLite in memory whose commits are durable only when they were flushed, and where the next process finds them."""
+
+    #: What a power cut may leave besides: what was flushed last, and with some of the commits since then.
+    _older: list[bytes] | None = None
 
     def __init__(self, clock: Clock, committed: bytes | None) -> None:
         super().__init__(MEMORY, clock)
         if committed is not None:
             self._writer.deserialize(committed)
-        #: What a power cut may leave besides: what was durable last, and commits since then.
-        self._older: list[bytes] = []
+        self._older = []
+        self._disk = clock.threads("flush", 1)
 
-    def _attempt(self, batch: list[_Call]) -> list[_Outcome]:
-        if any(call.durable for call in batch):
-            self._older.clear()
-        else:
+    async def write(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        result = await super().write(fact, *args, **kwargs)
+        assert self._older is not None
+        await self._disk.run(self._older.clear)
+        return result
+
+    def _transact(self, function: Callable[[Transaction], T]) -> T:
+        if self._older is not None:  # It has its tables.
             self._older.append(self._writer.serialize())
-        return super()._attempt(batch)
+        return super()._transact(function)
+
+    @property
+    def is_unflushed(self) -> bool:
+        return bool(self._older)
 
     def die(self) -> list[bytes]:
-        """What a power cut may leave of it, the last of them being what it had committed."""
-        left = [*self._older, self._writer.serialize()]
+        """What a power cut may leave of it, the last of them being all that it had committed."""
+        left = [*(self._older or ()), self._writer.serialize()]
         self._writer.close()
         return left
 
@@ -149,7 +160,10 @@ class World:
         operation = 0 if last or self.clock.random() < 0.5 else 1 + int(400 * self.clock.random() ** 2)
         # Either the process dies at this operation, or that fails and the process goes on.
         deadly = self.clock.random() < 0.7
+        # Some wait with dying until something is committed that was not flushed.
+        patient = self.clock.random() < 0.5
         self.faulty = operation > 0
+        self.clock.jobs_per_stall = 50 if self.clock.random() < 0.2 else 5_000
         disk = (DyingDisk if deadly else FailingDisk)(
             self.disk,
             operation,
@@ -160,13 +174,15 @@ class World:
         self.note(f"life {self.life}: {steps_max} steps, {operation} operations")
 
         def dies(steps: int) -> bool:
-            return steps >= steps_max or (deadly and 0 < operation <= len(disk.operations))
+            if steps >= steps_max:
+                return not patient or (self._database is not None and self._database.is_unflushed)
+            return deadly and 0 < operation <= len(disk.operations)
 
         try:
             run(self.clock, lambda: self._process(disk, work), dies)
         except ProcessDied:
-            self.note("the process dies")
             assert not last, "it does not come to an end"
+            self.note("the process dies")
             self._find_what_is_left(power_cut=self.clock.random() < 0.5)
         else:
             self._find_what_is_left(power_cut=False)
@@ -175,6 +191,11 @@ class World:
         if self._database is not None:
             left = self._database.die()
             self._committed = left[self.clock.below(len(left)) if power_cut else -1]
+            if self._committed is not left[-1]:
+                # What was never durable was seen all the same: by those who were told of it, not by those who come.
+                seen = copy.deepcopy(self.ledger)
+                run(SimulatedClock(0), lambda: review(MemoryDatabase(SimulatedClock(0), left[-1]), seen))
+                self.ledger.forget_what_need_not_last()
             self._database = None
         if not power_cut:
             return
@@ -188,7 +209,7 @@ class World:
         """What a server does from its start to its end."""
         self._database = MemoryDatabase(self.clock, self._committed)
         await self.audit()
-        await self._review()
+        await review(self._database, self.ledger)
         store = FilesystemStore(ROOT, self.clock, disk=self.faults.disk(disk), reserve_percent=0, reserve_bytes=0)
         registry = Registry(self._database, self.faults.store(store), self.clock)
         try:
@@ -199,7 +220,7 @@ class World:
             return
         await work(self, registry)
         await self.audit()
-        await self._review()
+        await review(self._database, self.ledger)
 
     # --- looking ------------------------------------------------------------------------------------------------
 
@@ -216,15 +237,14 @@ class World:
         wrong += [f"after a power cut {sentence}" for sentence in _wrong_bytes(after_a_cut, live)]
         assert not wrong, "; ".join(wrong)
 
-    async def _review(self) -> None:
-        """Look at what clients were told, when none of them waits for an answer."""
-        self.ledger.review(await self.observed.read(invariants.changes, self.ledger.last_event))
-        wrong = await self.observed.read(invariants.same, self.ledger.model)
-        assert not wrong, "; ".join(wrong)
-        rules = Rules()
-        self.ledger.check_promises(
-            await self.observed.read(invariants.promises), rules.keep_seconds - rules.keep_renewal_seconds
-        )
+
+async def review(database: MemoryDatabase, ledger: Ledger) -> None:
+    """Look at what clients were told, when none of them waits for an answer."""
+    ledger.review(await database.read(invariants.changes, ledger.last_event))
+    wrong = await database.read(invariants.same, ledger.model)
+    assert not wrong, "; ".join(wrong)
+    kept, rules = await database.read(invariants.promises), Rules()
+    ledger.check_promises(kept, rules.keep_seconds - rules.keep_renewal_seconds)
 
 
 def _wrong_bytes(disk: MemoryDisk, live: list[Blob]) -> list[str]:

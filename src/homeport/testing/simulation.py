@@ -16,7 +16,7 @@ from asyncio.base_events import BaseEventLoop
 from asyncio.events import _get_running_loop, _set_running_loop
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager
 from random import Random
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
@@ -32,8 +32,7 @@ _EPOCH = 1_700_000_000.0
 _STEP_SECONDS_MAX = 0.002
 #: A job of a thread takes up to this long,
 _JOB_SECONDS_MAX = 0.05
-#: but one in so many meets a disk that stalls: longer than a write hold lasts.
-_STALLS = 1 / 2_000
+#: or, where the disk stalls, up to this long: longer than a write hold lasts.
 _STALL_SECONDS_MAX = 1_200.0
 
 
@@ -51,6 +50,8 @@ class SimulatedClock(Clock):
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
         self._elapsed = 0.0
+        #: Of how many jobs of threads one meets a disk that stalls.
+        self.jobs_per_stall = 2_000
 
     def now(self) -> float:
         return _EPOCH + self._elapsed
@@ -109,7 +110,7 @@ class _InlineThreads(Threads):
 
     async def _hesitate(self) -> None:
         draw = self._clock.random()
-        if draw < _STALLS:
+        if draw < 1 / self._clock.jobs_per_stall:
             await asyncio.sleep(self._clock.random() * _STALL_SECONDS_MAX)
         elif draw < 0.5:
             await asyncio.sleep(self._clock.random() * _JOB_SECONDS_MAX)
