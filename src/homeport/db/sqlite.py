@@ -1,12 +1,15 @@
 """Facts in one SQLite file, for everybody who has one machine.
 
 Holds:
-- What `write` returned survives a power cut: write-ahead log with `synchronous=FULL`.
-- One transaction writes at a time. Facts that wait while a commit runs share the next one, each in a savepoint of its
-  own, so the disk is asked to flush once for all of them.
-- Reads run on a connection of their own, on the event loop: a point read takes microseconds, a thread would take ten
-  times that. They see everything that was committed before they were asked for, also by another process.
-- `:memory:` is the same code on one connection and no thread, for tests and the simulation.
+- What `write` returned survives a power cut. Facts are committed to the write-ahead log on the event loop, without
+  waiting for the disk; then the log is flushed in a thread, once for all who wait for it. A thread for the facts
+  themselves would buy nothing (Python runs one of them at a time), and handing them over takes longer than they do.
+- Facts that are asked for in one turn of the loop share a transaction, each in a savepoint of its own. None is ever
+  open across an `await`.
+- Reads run on a connection of their own, also on the event loop. They see everything that was committed before they
+  were asked for, also by another process.
+- After a flush that failed nobody knows what the disk has, so nothing more is written until the next start.
+- `:memory:` is the same code on one connection and without a log, for tests and the simulation.
 """
 
 from __future__ import annotations
@@ -33,28 +36,55 @@ from homeport.db.database import (
 )
 from homeport.db.migrate import migrate, steps
 
-#: How many facts may share one commit: bounds how long the first of them waits.
-BATCH_MAX = 256
+#: How many facts may share one commit: bounds how long others wait for it.
+BATCH_MAX = 64
 #: How long to wait for another process that is writing (the command line beside a running server).
 BUSY_SECONDS = 10.0
+#: How often to look whether it has finished. It holds the log for microseconds, as we do.
+BUSY_LOOK_SECONDS = 0.002
+#: The log is folded into the database after so many flushes, or when it has grown to so much.
+CHECKPOINT_FLUSHES = 256
+CHECKPOINT_BYTES = 8 * 1024 * 1024
 #: What the schema files call by these names.
-WORDS = {"IDENTITY": "INTEGER PRIMARY KEY AUTOINCREMENT", "BYTES": "BLOB", "CLUSTERED": " WITHOUT ROWID"}
+WORDS = {
+    "IDENTITY": "INTEGER PRIMARY KEY AUTOINCREMENT",  # never used twice, at the price of one more page for each commit
+    "SERIAL": "INTEGER PRIMARY KEY",  # for tables whose newest row is never deleted, where that comes for nothing
+    "BYTES": "BLOB",
+    "CLUSTERED": " WITHOUT ROWID",
+}
 
 MEMORY = ":memory:"
 
 _R = TypeVar("_R")
 
 
+class _Outcome(NamedTuple):
+    """What a fact returned or raised."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
 @dataclass(slots=True)
 class _Call:
+    """A fact that somebody waits for."""
+
     fact: Callable[[Transaction], Any]
     durable: bool
     future: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
+    def settle(self, outcome: _Outcome) -> None:
+        """Tell the caller, unless it went away; what was committed stays all the same."""
+        if self.future.done():
+            return
+        if outcome.error is not None:
+            self.future.set_exception(outcome.error)
+        else:
+            self.future.set_result(outcome.value)
 
-class _Outcome(NamedTuple):
-    value: Any = None
-    error: BaseException | None = None
+
+class _Busy(Exception):
+    """Another process is writing."""
 
 
 class _SqliteTransaction(Transaction):
@@ -82,18 +112,29 @@ class SqliteDatabase(Database):
 
     def __init__(self, path: Path | str, clock: Clock) -> None:
         """Open, and bring the schema up to date. Blocks; called once, before anything is served."""
+        in_memory = str(path) == MEMORY
+        self._clock = clock
         self._writer = _connect(path)
         self._transaction = _SqliteTransaction(self._writer)
-        in_memory = str(path) == MEMORY
-        self._reader = self._writer if in_memory else _connect(path)
-        self._reading = _SqliteTransaction(self._reader)
-        self._threads: Threads | None = None if in_memory else clock.threads("database", 1)
-        self._ending: asyncio.Handle | None = None
-        self._durable = True
-        self._waiting: list[_Call] = []
-        self._draining: asyncio.Task[None] | None = None
-        migrate(self._transact, steps(WORDS))
+        self._reader = self._writer
+        try:
+            migrate(self._transact, steps(WORDS))
+        except sqlite3.Error as error:
+            raise _translated(error) from error
         if not in_memory:
+            self._reader = _connect(path)
+        self._reading = _SqliteTransaction(self._reader)
+        self._ending: asyncio.Handle | None = None
+        self._waiting: list[_Call] = []
+        self._scheduled = False
+        self._busy_since: float | None = None
+        self._retrying: asyncio.Task[None] | None = None
+        self._log = None if in_memory else _Log(path, clock.threads("database", 2))
+        if not in_memory:
+            # From here on we flush the log ourselves, and wait for another process without blocking the loop.
+            self._writer.execute("PRAGMA synchronous = NORMAL")
+            self._writer.execute("PRAGMA wal_autocheckpoint = 0")
+            self._writer.execute("PRAGMA busy_timeout = 0")
             self._reader.execute("PRAGMA query_only = ON")
 
     async def read(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -107,7 +148,7 @@ class SqliteDatabase(Database):
             raise _translated(error) from error
 
     async def write(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        result: T = await self._submit(_Call(lambda tx: fact(tx, *args, **kwargs), durable=True))
+        result: T = await self._submit(_Call(lambda tx: fact(tx, *args, **kwargs), self._log is not None))
         return result
 
     async def jot(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -115,21 +156,21 @@ class SqliteDatabase(Database):
         return result
 
     async def close(self) -> None:
-        while self._draining is not None:
-            await asyncio.shield(self._draining)
+        while self._waiting:
+            await self._clock.sleep(0)
         if self._ending is not None:
             self._ending.cancel()
-        if self._threads is not None:
-            self._threads.close()
+        if self._log is not None:
+            await self._log.close()
         self._reader.close()
         self._writer.close()
 
     def _begin_snapshot(self) -> None:
         """Begin a snapshot that every read of this turn of the event loop shares.
 
-        It is ended by a callback that is queued now. So whatever is queued later (a request that arrives, a task that a
-        finished write wakes) runs after its end and sees a new one, and no read misses what was committed before it was
-        asked for. Beginning and ending costs as much as a point read, which a busy server saves this way.
+        It is ended by a callback that is queued now, or by our next commit. So whatever is queued later (a request that
+        arrives) runs after its end and sees a new one, and no read misses what was committed before it was asked for.
+        Beginning and ending costs as much as a point read, which a busy server saves this way.
         """
         self._reader.execute("BEGIN")
         self._ending = asyncio.get_running_loop().call_soon(self._end_snapshot)
@@ -148,80 +189,166 @@ class SqliteDatabase(Database):
             self._reader.execute("PRAGMA query_only = OFF")
 
     async def _submit(self, call: _Call) -> Any:
+        if self._log is not None:
+            self._log.check()
         self._waiting.append(call)
-        if self._draining is None:
-            self._draining = asyncio.create_task(self._drain())
+        if not self._scheduled:
+            self._schedule()
         return await call.future
 
-    async def _drain(self) -> None:
-        """Commit what waits, batch after batch, until nothing does."""
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
-                try:
-                    if self._threads is None:
-                        outcomes = self._commit(batch)
-                    else:
-                        outcomes = await self._threads.run(self._commit, batch)
-                except BaseException as error:  # noqa: BLE001 (whoever waits must not wait for ever)
-                    outcomes = [_Outcome(error=DatabaseError(f"the database is closing: {error!r}"))] * len(batch)
-                for call, outcome in zip(batch, outcomes, strict=True):
-                    if call.future.done():
-                        continue  # Its caller went away; the fact stays.
-                    if outcome.error is not None:
-                        call.future.set_exception(outcome.error)
-                    else:
-                        call.future.set_result(outcome.value)
-        finally:
-            self._draining = None
+    def _schedule(self) -> None:
+        self._scheduled = True
+        asyncio.get_running_loop().call_soon(self._commit_waiting)
 
-    def _commit(self, batch: list[_Call]) -> list[_Outcome]:
-        """Run the facts of `batch` in one transaction. In the writer's thread."""
+    def _commit_waiting(self) -> None:
+        """Commit what was asked for in this turn of the event loop."""
+        self._scheduled = False
+        batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
         try:
-            return self._attempt(batch)
-        except sqlite3.Error as error:
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
-            busy = _code(error) == sqlite3.SQLITE_BUSY
-            if busy or len(batch) == 1:
-                # Busy for all that time: another process is writing, and it is nobody's fault here.
-                return [_Outcome(error=_translated(error)) for _ in batch]
+            self._commit(batch)
+        except _Busy as busy:
+            now = self._clock.monotonic()
+            if self._busy_since is None:
+                self._busy_since = now
+            if now - self._busy_since < BUSY_SECONDS:
+                self._waiting = batch + self._waiting
+                self._scheduled = True
+                self._retrying = asyncio.create_task(self._retry())
+                return
+            for call in batch:
+                call.settle(_Outcome(error=DatabaseError(f"another process keeps the database busy: {busy}")))
+        self._busy_since = None
+        if self._waiting:
+            self._schedule()
+
+    async def _retry(self) -> None:
+        await self._clock.sleep(BUSY_LOOK_SECONDS)
+        self._commit_waiting()
+
+    def _commit(self, batch: list[_Call]) -> None:
+        """Run the facts of `batch` in one transaction, and settle them now or when they are durable."""
+        try:
+            outcomes = self._transact(lambda _: [self._attempt(call, nested=len(batch) > 1) for call in batch])
+        except _Busy:
+            raise
+        except BaseException as error:  # noqa: BLE001 (it is its caller's)
+            if len(batch) == 1:
+                batch[0].settle(_Outcome(error=_for_caller(error)))
+                return
             # One of them may be to blame (the disk is full and it is large): each gets a commit of its own.
-            return [outcome for call in batch for outcome in self._commit([call])]
+            for call in batch:
+                self._commit([call])
+            return
+        durable = []
+        for call, outcome in zip(batch, outcomes, strict=True):
+            if call.durable and outcome.error is None:
+                durable.append((call, outcome))
+            else:
+                call.settle(outcome)
+        if durable and self._log is not None:
+            self._log.flush(durable)
 
-    def _attempt(self, batch: list[_Call]) -> list[_Outcome]:
+    def _attempt(self, call: _Call, *, nested: bool) -> _Outcome:
+        """What became of the fact. One that raised leaves nothing behind; alone it takes its transaction with it."""
+        if not nested:
+            return _Outcome(call.fact(self._transaction))
         execute = self._writer.execute
-        self._synchronize(any(call.durable for call in batch))
-        execute("BEGIN IMMEDIATE")
-        outcomes = []
-        for call in batch:
-            execute("SAVEPOINT fact")
-            try:
-                outcomes.append(_Outcome(call.fact(self._transaction)))
-            except BaseException as error:
-                if not self._writer.in_transaction:
-                    raise  # SQLite gave up the whole transaction (full, I/O error); `_commit` goes on from there.
-                execute("ROLLBACK TO fact")
-                outcomes.append(_Outcome(error=_for_caller(error)))
-            execute("RELEASE fact")
-        execute("COMMIT")
-        return outcomes
-
-    def _synchronize(self, durable: bool) -> None:
-        """Whether the commits from here on wait for the disk. One that does makes those before it durable as well."""
-        if durable != self._durable:
-            self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._durable = durable
+        execute("SAVEPOINT fact")
+        try:
+            outcome = _Outcome(call.fact(self._transaction))
+        except BaseException as error:
+            if not self._writer.in_transaction:
+                raise  # SQLite gave up the whole transaction (full, I/O error); `_commit` goes on from there.
+            execute("ROLLBACK TO fact")
+            outcome = _Outcome(error=_for_caller(error))
+        execute("RELEASE fact")
+        return outcome
 
     def _transact(self, function: Callable[[Transaction], _R]) -> _R:
-        self._writer.execute("BEGIN IMMEDIATE")
+        execute = self._writer.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise _Busy(str(error)) if _code(error) == sqlite3.SQLITE_BUSY else error from error
         try:
             result = function(self._transaction)
-            self._writer.execute("COMMIT")
-            return result
+            execute("COMMIT")
         finally:
+            # After some errors (the disk is full) SQLite has rolled back by itself.
             if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
+                execute("ROLLBACK")
+        if self._reader is not self._writer:
+            self._end_snapshot()
+        return result
+
+
+class _Log:
+    """The write-ahead log as a file: flushed for all who wait, and folded into the database from time to time."""
+
+    def __init__(self, path: Path | str, threads: Threads) -> None:
+        self._threads = threads
+        self._file = os.open(f"{path}-wal", os.O_RDWR)
+        # SQLite makes the log's own name durable when it flushes the log, which from here on is our business.
+        _sync_folder(Path(path).parent)
+        self._folder = _connect(path)
+        self._flushes = 0
+        self._waiting: list[tuple[_Call, _Outcome]] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._folding: asyncio.Task[None] | None = None
+        self._failure: str | None = None
+
+    def check(self) -> None:
+        """Raise `DatabaseError` if the log could not be flushed once."""
+        if self._failure is not None:
+            raise DatabaseError(
+                f"nothing is written since a flush failed; look at the disk and restart ({self._failure})"
+            )
+
+    def flush(self, calls: list[tuple[_Call, _Outcome]]) -> None:
+        """Settle these calls, which are committed, once they are durable."""
+        # Whatever flush runs now may have begun before their commit: they take the next one.
+        self._waiting += calls
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush_waiting())
+
+    async def close(self) -> None:
+        for task in (self._flushing, self._folding):
+            if task is not None:
+                await asyncio.wait([task])
+        self._threads.close()
+        self._folder.close()
+        os.close(self._file)
+
+    async def _flush_waiting(self) -> None:
+        while self._waiting:
+            calls, self._waiting = self._waiting, []
+            failure: DatabaseError | None = None
+            try:
+                await self._threads.run(os.fdatasync, self._file)
+            except OSError as error:
+                self._failure = str(error)
+                failure = DatabaseError(f"the log could not be flushed: {error}")
+            for call, outcome in calls:
+                call.settle(_Outcome(error=failure) if failure else outcome)
+            self._fold_if_due()
+        self._flushing = None
+
+    def _fold_if_due(self) -> None:
+        self._flushes += 1
+        due = self._flushes >= CHECKPOINT_FLUSHES or (
+            self._flushes % 16 == 0 and os.fstat(self._file).st_size >= CHECKPOINT_BYTES
+        )
+        if due and self._folding is None:
+            self._flushes = 0
+            self._folding = asyncio.create_task(self._fold())
+
+    async def _fold(self) -> None:
+        try:
+            await self._threads.run(self._folder.execute, "PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error:
+            pass  # The log goes on growing, and the next time may be better; nothing is lost.
+        finally:
+            self._folding = None
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:
@@ -244,6 +371,14 @@ def _configured(path: Path | str) -> sqlite3.Connection:
     connection.execute("PRAGMA cache_size = -16384")  # KiB
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _for_caller(error: BaseException) -> BaseException:

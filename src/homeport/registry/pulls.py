@@ -6,6 +6,7 @@ a minute of them. HEAD is no pull: it is how clients look whether something chan
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from homeport.db.database import Transaction
@@ -15,6 +16,8 @@ from homeport.registry.registry import Registry
 FLUSH_SECONDS = 60.0
 #: More distinct references than this are written at once, which bounds the memory.
 PENDING_MAX = 10_000
+#: Rows that one transaction writes.
+BATCH_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +48,25 @@ class Pulls:
     async def flush(self, registry: Registry) -> int:
         """Write what was counted; how many references that were. On failure they are kept for the next time."""
         pending, self._pending = self._pending, {}
+        count = len(pending)
         try:
-            if pending:
-                await registry.db.jot(_write, pending)
+            for batch in _batches(list(pending.items())):
+                await registry.db.jot(_write, batch)
+                for reference in batch:
+                    del pending[reference]
         except BaseException:
             for reference, pulled in self._pending.items():
                 before = pending.get(reference)
                 pending[reference] = Pulled(pulled.pulled_at, pulled.pulls + (before.pulls if before else 0))
             self._pending = pending
             raise
-        return len(pending)
+        return count
+
+
+def _batches(items: list[tuple[tuple[str, str], Pulled]]) -> Iterator[dict[tuple[str, str], Pulled]]:
+    """The pulls in transactions that are short, since nothing else is answered while one runs."""
+    for first in range(0, len(items), BATCH_MAX):
+        yield dict(items[first : first + BATCH_MAX])
 
 
 # --- facts ------------------------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ CREATE INDEX tags_by_manifest ON tags (manifest_id);
 -- Every state that a tag ever had, the oldest first; digest NULL: it was deleted. By the repository's name, not its
 -- id: the history outlives the repository.
 CREATE TABLE tag_history (
-    id $IDENTITY,
+    id $SERIAL,
     repository TEXT NOT NULL,
     tag TEXT NOT NULL,
     digest TEXT,
@@ -124,7 +124,7 @@ CREATE TABLE pulls (
 -- owner: events.py
 -- The outbox, which is the audit log. Append only.
 CREATE TABLE events (
-    id $IDENTITY,
+    id $SERIAL,
     happened_at DOUBLE PRECISION NOT NULL,
     kind TEXT NOT NULL,
     actor TEXT NOT NULL,
@@ -135,7 +135,6 @@ CREATE TABLE events (
     reason TEXT,
     run TEXT
 );
-CREATE INDEX events_by_time ON events (happened_at);
 
 -- What spans owners. Reading a view is not naming its tables.
 
