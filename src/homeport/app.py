@@ -103,8 +103,8 @@ async def _serve(
         await stopping.wait()
         context.draining = True
         log.info("server.stopping", requests=application.active)
-        await listener.stop()
-        await _drained(clock, application, settings.server.drain_seconds)
+        seconds = settings.server.drain_seconds
+        await asyncio.gather(listener.stop(seconds), _drained(clock, application, seconds))
     log.info("server.stopped", cut_requests=application.active)
 
 
