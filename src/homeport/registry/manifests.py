@@ -10,7 +10,6 @@ Holds:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -220,12 +219,11 @@ async def push(
         raise DigestInvalid(f"the {len(data)} bytes that came are {actual}")
     manifest = oci_manifest.parse(data, content_type)
     if await registry.db.read(_find_id, repository, digest) is not None:
-        # Mostly a new tag for what is here. The look at its file and the transaction need not wait for each other.
-        whole, tagged = await asyncio.gather(
-            _is_whole(registry, repository, digest, len(data)),
-            registry.db.write(_retag, registry, origin, repository, digest, manifest, names),
+        # Mostly a new tag for what is here, whole.
+        tagged = await _is_whole(registry, repository, digest, len(data)) and await registry.db.write(
+            _retag, registry, origin, repository, digest, manifest, names
         )
-        if whole and tagged:
+        if tagged:
             return Pushed(digest, manifest.subject)
     await _store(registry, origin, repository, digest, manifest, names)
     return Pushed(digest, manifest.subject)

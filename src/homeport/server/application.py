@@ -12,7 +12,7 @@ from itertools import chain
 
 from homeport.auth.actors import ANONYMOUS, Actor
 from homeport.observe import Level
-from homeport.oci.errors import HeadersTooLarge, NotFound, Unauthorized, Unsupported, UploadOutOfOrder
+from homeport.oci.errors import BodyStalled, HeadersTooLarge, NotFound, Unauthorized, Unsupported, UploadOutOfOrder
 from homeport.server import failures, routes, status, token
 from homeport.server.access import Challenge, anonymous_may_everything
 from homeport.server.context import Call, Context
@@ -65,7 +65,7 @@ class Application:
                 response = self._failed(error, request, handled)
             response.headers.append((b"docker-distribution-api-version", b"registry/2.0"))
             response.headers.append((b"x-request-id", request.id.encode("ascii")))
-            if response.status >= 400:
+            if response.status >= 400 and response.status != BodyStalled.status:
                 await request.drain(DRAIN_BYTES_MAX, DRAIN_SECONDS)
             handled.status = response.status
             handled.bytes = response.body_bytes
@@ -125,6 +125,7 @@ class Application:
         try:
             return await handler(call)
         except UploadOutOfOrder as error:
+            handled.error = error.code
             response = failures.response(error)
             response.headers += session_headers(route.repository, route.reference, error.accepted_bytes or 0)
             return response
