@@ -1,12 +1,16 @@
 """Looking at a server from the outside: its log, and the files that it has."""
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.processes import Homeport
+import yaml
+
+from tests.support.processes import Config, Homeport
 
 SECONDS_MAX = 10.0
 
@@ -34,3 +38,11 @@ def files(folder: Path) -> dict[str, int]:
         for path in folder.rglob("*")
         if path.is_file() and not path.name.startswith("homeport.db") and path.suffix != ".lock"
     }
+
+
+def reload(server: Homeport, config: Config) -> None:
+    """Let the running server read another configuration, and wait until it has."""
+    (server.folder / "homeport.yaml").write_text(yaml.safe_dump(server._config(config, tls=False)))
+    before = server.log.count('"config.re')
+    os.kill(server.pid, signal.SIGHUP)
+    assert eventually(lambda: server.log.count('"config.re') > before), server.log
