@@ -42,9 +42,13 @@ BATCH_MAX = 64
 BUSY_SECONDS = 10.0
 #: How often to look whether it has finished. It holds the log for microseconds, as we do.
 BUSY_LOOK_SECONDS = 0.002
-#: The log is folded into the database after so many flushes, or when it has grown to so much.
-CHECKPOINT_FLUSHES = 256
-CHECKPOINT_BYTES = 8 * 1024 * 1024
+#: The log is folded into the database after so many commits, or when it has grown to so much.
+FOLD_COMMITS = 256
+FOLD_BYTES = 8 * 1024 * 1024
+#: How often its size is looked at.
+FOLD_LOOK_COMMITS = 16
+#: How long the log's end may be waited for while nobody can write.
+FOLD_BUSY_SECONDS = 0.2
 #: What the schema files call by these names.
 WORDS = {
     "IDENTITY": "INTEGER PRIMARY KEY AUTOINCREMENT",  # never used twice, at the price of one more page for each commit
@@ -237,7 +241,10 @@ class SqliteDatabase(Database):
                 return
             # One of them may be to blame (the disk is full and it is large): each gets a commit of its own.
             for call in batch:
-                self._commit([call])
+                try:
+                    self._commit([call])
+                except _Busy as busy:
+                    call.settle(_Outcome(error=DatabaseError(f"another process keeps the database busy: {busy}")))
             return
         durable = []
         for call, outcome in zip(batch, outcomes, strict=True):
@@ -245,8 +252,8 @@ class SqliteDatabase(Database):
                 durable.append((call, outcome))
             else:
                 call.settle(outcome)
-        if durable and self._log is not None:
-            self._log.flush(durable)
+        if self._log is not None:
+            self._log.grew(durable)
 
     def _attempt(self, call: _Call, *, nested: bool) -> _Outcome:
         """What became of the fact. One that raised leaves nothing behind; alone it takes its transaction with it."""
@@ -291,7 +298,8 @@ class _Log:
         # SQLite makes the log's own name durable when it flushes the log, which from here on is our business.
         _sync_folder(Path(path).parent)
         self._folder = _connect(path)
-        self._flushes = 0
+        self._folder.execute(f"PRAGMA busy_timeout = {int(FOLD_BUSY_SECONDS * 1000)}")
+        self._commits = 0
         self._waiting: list[tuple[_Call, _Outcome]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._folding: asyncio.Task[None] | None = None
@@ -300,16 +308,24 @@ class _Log:
     def check(self) -> None:
         """Raise `DatabaseError` if the log could not be flushed once."""
         if self._failure is not None:
-            raise DatabaseError(
-                f"nothing is written since a flush failed; look at the disk and restart ({self._failure})"
-            )
+            raise self._refusal()
 
-    def flush(self, calls: list[tuple[_Call, _Outcome]]) -> None:
-        """Settle these calls, which are committed, once they are durable."""
-        # Whatever flush runs now may have begun before their commit: they take the next one.
-        self._waiting += calls
-        if self._flushing is None:
-            self._flushing = asyncio.create_task(self._flush_waiting())
+    def grew(self, calls: list[tuple[_Call, _Outcome]]) -> None:
+        """There was a commit. Settle these calls of it once they are durable."""
+        if calls:
+            # Whatever flush runs now may have begun before their commit: they take the next one.
+            self._waiting += calls
+            if self._flushing is None:
+                self._flushing = asyncio.create_task(self._flush_waiting())
+        self._commits += 1
+        if self._commits % FOLD_LOOK_COMMITS == 0 and self._folding is None and self._failure is None:
+            too_large = os.fstat(self._file).st_size >= FOLD_BYTES
+            if too_large or self._commits >= FOLD_COMMITS:
+                self._commits = 0
+                self._folding = asyncio.create_task(self._fold(cut=too_large))
+
+    def _refusal(self) -> DatabaseError:
+        return DatabaseError(f"nothing is written since a flush failed; look at the disk and restart ({self._failure})")
 
     async def close(self) -> None:
         for task in (self._flushing, self._folding):
@@ -322,29 +338,24 @@ class _Log:
     async def _flush_waiting(self) -> None:
         while self._waiting:
             calls, self._waiting = self._waiting, []
-            failure: DatabaseError | None = None
-            try:
-                await self._threads.run(os.fdatasync, self._file)
-            except OSError as error:
-                self._failure = str(error)
-                failure = DatabaseError(f"the log could not be flushed: {error}")
+            if self._failure is None:
+                try:
+                    await self._threads.run(os.fdatasync, self._file)
+                except OSError as error:
+                    # The next flush would succeed: the kernel forgets what it could not write.
+                    self._failure = str(error)
             for call, outcome in calls:
-                call.settle(_Outcome(error=failure) if failure else outcome)
-            self._fold_if_due()
+                call.settle(outcome if self._failure is None else _Outcome(error=self._refusal()))
         self._flushing = None
 
-    def _fold_if_due(self) -> None:
-        self._flushes += 1
-        due = self._flushes >= CHECKPOINT_FLUSHES or (
-            self._flushes % 16 == 0 and os.fstat(self._file).st_size >= CHECKPOINT_BYTES
-        )
-        if due and self._folding is None:
-            self._flushes = 0
-            self._folding = asyncio.create_task(self._fold())
-
-    async def _fold(self) -> None:
+    async def _fold(self, *, cut: bool) -> None:
+        """Copy into the database what it has not yet. `cut`: and begin the log anew, which under a steady load never
+        happens by itself: nobody can write while its end is copied.
+        """
         try:
             await self._threads.run(self._folder.execute, "PRAGMA wal_checkpoint(PASSIVE)")
+            if cut:
+                await self._threads.run(self._folder.execute, "PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error:
             pass  # The log goes on growing, and the next time may be better; nothing is lost.
         finally:

@@ -9,7 +9,7 @@ Holds (docs/format.md draws the protocol):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from homeport import events
@@ -22,6 +22,8 @@ from homeport.registry.registry import Registry
 
 #: How many repositories are looked at for one that the caller may read, when a mount names no source.
 MOUNT_SOURCES_MAX = 1_000
+#: Digests that one statement asks for.
+DIGESTS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +115,32 @@ def missing(tx: Transaction, repository: str, digests: Iterable[Digest]) -> list
     """Those of `digests` that the repository does not offer, having locked the others against a sweep."""
     wanted = list(dict.fromkeys(digests))
     tx.lock(wanted)
-    return [digest for digest in wanted if find(tx, repository, digest) is None]
+    held: set[str] = set()
+    for some in _batches(wanted):
+        marks = ",".join("?" * len(some))
+        rows = tx.all(
+            f"SELECT digest FROM held_blobs WHERE repository = ? AND digest IN ({marks})",  # noqa: S608 (marks only)
+            (repository, *some),
+        )
+        held.update(digest for (digest,) in rows)
+    return [digest for digest in wanted if digest not in held]
 
 
 def keep(tx: Transaction, registry: Registry, repository_id: int, digests: Iterable[Digest]) -> None:
     """Promise again that these links stay for a day, where the last promise is older than an hour."""
     until = registry.clock.now() + registry.rules.keep_seconds
-    for digest in digests:
+    for some in _batches(list(digests)):
+        marks = ",".join("?" * len(some))
         tx.run(
-            "UPDATE links SET keep_until = ? WHERE repository_id = ? AND digest = ? AND keep_until < ?",
-            (until, repository_id, digest, until - registry.rules.keep_renewal_seconds),
+            f"UPDATE links SET keep_until = ? WHERE repository_id = ? AND keep_until < ? AND digest IN ({marks})",  # noqa: S608 (marks only)
+            (until, repository_id, until - registry.rules.keep_renewal_seconds, *some),
         )
+
+
+def _batches(digests: list[Digest]) -> Iterator[list[Digest]]:
+    """The digests in lists that fit into one statement, whose texts are few, so that they are prepared once."""
+    for first in range(0, len(digests), DIGESTS_MAX):
+        yield digests[first : first + DIGESTS_MAX]
 
 
 def _promised_until(tx: Transaction, repository: str, digest: Digest) -> tuple[Blob, float] | None:

@@ -157,6 +157,8 @@ class Request:
             received += len(chunk)
             if expected_bytes is not None and received > expected_bytes:
                 raise SizeInvalid(f"more than {expected_bytes} bytes came")
+            if received == expected_bytes == self.content_length:
+                more = False  # HTTP lets nothing follow, and asking whether something does costs as much as a part.
             if chunk:
                 yield chunk
         self.body_ended = True

@@ -76,7 +76,7 @@ class _Ahead:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._asked: deque[Any] = deque()
-        self._width = 1
+        self._width = 2
 
     async def __call__(self) -> MutableMapping[str, Any]:
         while len(self._asked) < self._width:

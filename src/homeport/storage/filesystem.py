@@ -273,7 +273,7 @@ async def _settled(job: asyncio.Future[T]) -> T:
     cancelled: asyncio.CancelledError | None = None
     while not job.done():
         try:
-            await asyncio.wait([job])
+            await _ended(job)
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
@@ -281,6 +281,21 @@ async def _settled(job: asyncio.Future[T]) -> T:
             job.exception()  # so that asyncio does not report it as never looked at
         raise cancelled
     return job.result()
+
+
+async def _ended(job: asyncio.Future[T]) -> None:
+    """Return when the job has ended in whatever way; being cancelled does not touch it. (`asyncio.wait`, for one.)"""
+    ended = asyncio.get_running_loop().create_future()
+
+    def tell(_: object) -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    job.add_done_callback(tell)
+    try:
+        await ended
+    finally:
+        job.remove_done_callback(tell)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ import asyncio
 import subprocess
 import sys
 import textwrap
-import threading
 from collections.abc import AsyncIterator, Callable
 from typing import NoReturn
 
@@ -382,22 +381,6 @@ class SharedDatabaseSuite(DatabaseSuite):
         assert await database.read(fact) == (0, 0)
         await asyncio.sleep(0)
         assert await database.read(get, "a") == 1
-
-    async def test_reads_go_on_while_a_fact_is_written(self, database: Database) -> None:
-        begun, go_on = threading.Event(), threading.Event()
-
-        def slow(tx: Transaction) -> str:
-            add(tx, "a")
-            begun.set()
-            assert go_on.wait(PATIENCE_SECONDS)
-            return add(tx, "b")
-
-        writing = asyncio.ensure_future(database.write(slow))
-        assert await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
-        assert await database.read(names) == []
-        go_on.set()
-        await writing
-        assert await database.read(names) == ["a", "b"]
 
     async def test_what_was_written_survives_the_process(
         self, database: Database, elsewhere: Callable[[str], subprocess.Popen[str]]
