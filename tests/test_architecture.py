@@ -81,7 +81,11 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "db/migrate.py": ("disk",),  # Schema files, which are part of the package.
     "client/transport.py": ("network", "time-outs"),  # The one door to other registries, and how long to wait at it.
     "client/credentials.py": ("environment", "processes", "time-outs"),  # Docker's configuration and helper programs.
-    "server/listener.py": ("network", "time"),  # Granian on a real socket: nothing of it runs in a simulation.
+    "server/listener.py": (
+        "network",
+        "time",
+        "time-outs",
+    ),  # Granian on a real socket: nothing of it runs in a simulation.
     "config/": ("environment",),  # The one door to it.
     "app.py": ("processes", "terminal"),  # Signals, and the stream that the log is written to.
     "__main__.py": ("terminal",),
@@ -536,7 +540,7 @@ def undrawn(text: str, schema: str) -> list[str]:
     words = set(re.findall(r"[\w/.]+", text))
     owners = table_owners(schema)
     columns = re.findall(
-        r"^    (\w+) (?:\$IDENTITY|\$BYTES|TEXT|BIGINT|INTEGER|DOUBLE PRECISION)", schema, re.MULTILINE
+        r"^    (\w+) (?:\$IDENTITY|\$SERIAL|\$BYTES|TEXT|BIGINT|INTEGER|DOUBLE PRECISION)", schema, re.MULTILINE
     )
     views = re.findall(r"CREATE VIEW (\w+)", schema)
     return sorted({*owners, *owners.values(), *columns, *views} - words)
