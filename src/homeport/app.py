@@ -103,8 +103,8 @@ async def _serve(
         await stopping.wait()
         context.draining = True
         log.info("server.stopping", requests=application.active)
-        seconds = settings.server.drain_seconds
-        await asyncio.gather(listener.stop(seconds), _drained(clock, application, seconds))
+        stopped = asyncio.ensure_future(listener.stop())
+        await _drained(clock, application, stopped, settings.server.drain_seconds)
     log.info("server.stopped", cut_requests=application.active)
 
 
@@ -272,11 +272,12 @@ async def _watch(clock: Clock, log: Log, listener: Listener, certificate: Certif
             log.info("certificate.reloaded", certificate=str(certificate.certificate))
 
 
-async def _drained(clock: Clock, application: Application, seconds: float) -> None:
-    """Wait until every request is answered, but no longer than `seconds`."""
+async def _drained(clock: Clock, application: Application, stopped: asyncio.Future[None], seconds: float) -> None:
+    """Wait until every request is answered and every connection ended, but no longer than `seconds`."""
     deadline = clock.monotonic() + seconds
-    while application.active and clock.monotonic() < deadline:
+    while (application.active or not stopped.done()) and clock.monotonic() < deadline:
         await clock.sleep(0.02)
+    stopped.cancel()
 
 
 def _bracketed(host: str) -> str:

@@ -120,12 +120,12 @@ class Listener:
             before.stop()  # type: ignore[no-untyped-call]
             await asyncio.wait([stopping])
 
-    async def stop(self, seconds: float) -> None:
-        """Accept nothing new. Returns when the connections that are open have ended, or after `seconds`."""
+    async def stop(self) -> None:
+        """Accept nothing new, at once. Returns when the connections that are open have ended."""
         self._reservation.close()
         if self._server is not None and self._serving is not None:
             self._server.stop()  # type: ignore[no-untyped-call]
-            await asyncio.wait([self._serving], timeout=seconds)
+            await asyncio.wait([self._serving])
 
     def _enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["method"] in _SENDING:
