@@ -81,11 +81,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "db/migrate.py": ("disk",),  # Schema files, which are part of the package.
     "client/transport.py": ("network", "time-outs"),  # The one door to other registries, and how long to wait at it.
     "client/credentials.py": ("environment", "processes", "time-outs"),  # Docker's configuration and helper programs.
-    "server/listener.py": (
-        "network",
-        "time",
-        "time-outs",
-    ),  # Granian on a real socket: nothing of it runs in a simulation.
+    "server/listener.py": ("network", "time"),  # Granian on a real socket: nothing of it runs in a simulation.
     "config/": ("environment",),  # The one door to it.
     "app.py": ("processes", "terminal"),  # Signals, and the stream that the log is written to.
     "__main__.py": ("terminal",),
