@@ -77,7 +77,7 @@ AMBIENT_METHODS: Mapping[str, str] = {
 ALLOWED: Mapping[str, tuple[str, ...]] = {
     "clock.py": ("time", "time-outs", "randomness", "threads"),  # The one door to them.
     "storage/": ("disk",),  # The one door to the disk, but for the database's own file:
-    "db/sqlite.py": ("disk",),  # ... which it makes before SQLite does, so that nobody else can read it.
+    "db/sqlite.py": ("disk",),  # ... which it makes before SQLite does, and whose log it flushes.
     "db/migrate.py": ("disk",),  # Schema files, which are part of the package.
     "client/transport.py": ("network", "time-outs"),  # The one door to other registries, and how long to wait at it.
     "client/credentials.py": ("environment", "processes", "time-outs"),  # Docker's configuration and helper programs.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 
 import pytest
 
@@ -49,6 +50,43 @@ async def test_threads_return_and_raise() -> None:
     assert (await threads.run(threading.current_thread)).name.startswith("test")
     with pytest.raises(ZeroDivisionError):
         await threads.run(divmod, 1, 0)
+    threads.close()
+
+
+@pytest.mark.parametrize("error", [StopIteration, SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+async def test_whatever_a_job_raises_its_caller_goes_on(error: type[BaseException]) -> None:
+    def job() -> None:
+        raise error
+
+    threads = SystemClock().threads("test", 1)
+    async with asyncio.timeout(20):
+        with pytest.raises(RuntimeError if error is StopIteration else error):
+            await threads.run(job)
+        assert await threads.run(int, "7") == 7
+    threads.close()
+
+
+async def test_a_thread_does_one_job_after_the_other() -> None:
+    threads = SystemClock().threads("test", 1)
+    done: list[int] = []
+    await asyncio.gather(*(threads.run(done.append, number) for number in range(500)))
+    assert done == [*range(500)]
+    threads.close()
+
+
+async def test_what_a_job_was_given_is_let_go_of() -> None:
+    """A thread that waits for its next job holds nothing of the last one."""
+
+    class Held:
+        pass
+
+    threads = SystemClock().threads("test", 1)
+    held = Held()
+    gone = weakref.ref(held)
+    await threads.run(repr, held)
+    del held
+    await threads.run(int)
+    assert gone() is None
     threads.close()
 
 

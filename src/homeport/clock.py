@@ -182,4 +182,5 @@ def _succeed(future: asyncio.Future[Any], value: object) -> None:
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
     if not future.done():
-        future.set_exception(error)
+        # A future refuses StopIteration, which is what a `next` on nothing raises.
+        future.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
