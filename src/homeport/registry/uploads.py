@@ -264,7 +264,9 @@ async def _turn(
 ) -> AsyncIterator[tuple[_Turn, _Known]]:
     """This request's turn at the session, after whoever had it was made to stop."""
     await _check_exists(registry, origin, repository, upload)  # A stranger must not stop whoever has the turn.
+    waited = False
     while (before := sessions.turns.get(upload)) is not None:
+        waited = True
         if before.receiving and not before.superseded:
             before.superseded = True
             before.task.cancel()
@@ -273,7 +275,8 @@ async def _turn(
     assert task is not None
     turn = sessions.turns[upload] = _Turn(task)
     try:
-        await _check_exists(registry, origin, repository, upload)  # Whoever had the turn may have finished after all.
+        if waited:  # Whoever had the turn may have finished after all.
+            await _check_exists(registry, origin, repository, upload)
         yield turn, await _know(registry, sessions, origin, repository, upload)
     except asyncio.CancelledError:
         if turn.superseded and task.uncancel() == 0:

@@ -23,7 +23,7 @@ CREATE TABLE blobs (
     location TEXT,
     changed_at DOUBLE PRECISION NOT NULL,
     CHECK (state <> 'live' OR (size IS NOT NULL AND location IS NOT NULL))
-);
+)$CLUSTERED;
 
 -- owner: registry/blobs.py
 -- A write hold: "these bytes are being written by me". Once lapsed it is never renewed.
@@ -56,8 +56,7 @@ CREATE TABLE uploads (
     epoch INTEGER NOT NULL,
     started_at DOUBLE PRECISION NOT NULL,
     moved_at DOUBLE PRECISION NOT NULL
-);
-CREATE INDEX uploads_by_repository ON uploads (repository, started_at);
+)$CLUSTERED;
 
 -- owner: registry/manifests.py
 CREATE TABLE manifests (
