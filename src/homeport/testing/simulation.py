@@ -15,7 +15,7 @@ import heapq
 from asyncio.base_events import BaseEventLoop
 from asyncio.events import _get_running_loop, _set_running_loop
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from random import Random
 from typing import Any, ParamSpec, TypeVar
@@ -133,6 +133,7 @@ class SimulatedLoop(BaseEventLoop):
         self._clock = clock
         self._dies = dies
         self._steps = 0
+        self._buried = False
         self._tasks_begun = 0
         self._tasks: WeakValueDictionary[int, asyncio.Task[Any]] = WeakValueDictionary()
         self.set_debug(False)
@@ -173,12 +174,17 @@ class SimulatedLoop(BaseEventLoop):
     def _write_to_self(self) -> None:
         """Nobody waits in a `select` that would have to be woken."""
 
+    def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None:
+        if not self._buried:
+            super()._asyncgen_finalizer_hook(agen)  # type: ignore[misc]  # typeshed does not know it.
+
     def bury(self) -> None:
         """Let go of every task without letting one take another step.
 
         Python closes a coroutine that nobody holds any more, which runs its `finally` blocks. They run here, in the
         order in which the tasks began, while the loop is current but never runs again: what they begin does nothing.
         """
+        self._buried = True
         number = 0
         while number < self._tasks_begun:  # It grows meanwhile.
             number += 1
