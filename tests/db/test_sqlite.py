@@ -75,6 +75,8 @@ class Flushes:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
+        #: How many bytes of the log are on the disk for certain.
+        self.durable_bytes = 0
         self.begun = threading.Semaphore(0)
         self.go_on = threading.Event()
         self.go_on.set()
@@ -91,7 +93,9 @@ class Flushes:
         assert self.go_on.wait(20)
         if self.failures:
             raise self.failures.pop()
+        length = os.fstat(handle).st_size
         self._fdatasync(handle)
+        self.durable_bytes = length
 
 
 @pytest.fixture
@@ -199,6 +203,40 @@ async def test_a_write_returns_when_the_log_is_flushed_and_not_before(
     assert not writing.done()
     flushes.go_on.set()
     assert await writing == "a"
+
+
+async def test_what_a_power_cut_leaves_of_the_log_has_every_write_that_returned(
+    tmp_path: Path, database: SqliteDatabase, flushes: Flushes
+) -> None:
+    """Whatever stands behind the last flush: nothing, zeros, or pages of it and not others."""
+    answered: dict[str, int] = {}
+    number = itertools.count()  # in the order of the commits
+
+    async def write() -> None:
+        name = await database.write(add, f"{next(number):04}")
+        answered[name] = flushes.durable_bytes
+
+    async def jot() -> None:
+        await database.jot(add, f"{next(number):04}")
+
+    for _ in range(12):
+        await asyncio.gather(write(), write(), jot(), write())
+        await jot()
+    log = (tmp_path / "homeport.db-wal").read_bytes()
+    data = (tmp_path / "homeport.db").read_bytes()
+    written = await database.read(names)
+    cuts = sorted(set(answered.values()))
+    assert len(cuts) >= 12
+    for cut in cuts:
+        for tail in (b"", bytes(len(log) - cut), bytes(4096) + log[cut + 4096 :], log[cut : cut + 5000]):
+            copy = tmp_path / f"cut-{cut}.db"
+            for suffix, content in (("", data), ("-wal", log[:cut] + tail), ("-shm", b"")):
+                copy.with_name(copy.name + suffix).write_bytes(content)
+            reopened = SqliteDatabase(copy, SystemClock())
+            kept = await reopened.read(names)
+            await reopened.close()
+            assert {name for name, durable in answered.items() if durable <= cut} <= set(kept)
+            assert kept == written[: len(kept)], "it is not a beginning of what was written"
 
 
 async def test_whoever_commits_while_a_flush_runs_waits_for_the_next(
