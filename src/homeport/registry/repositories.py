@@ -27,10 +27,13 @@ def find(tx: Transaction, name: str) -> int | None:
 
 def ensure(tx: Transaction, clock: Clock, name: str) -> int:
     """The id of the repository, which is made where there is none."""
-    tx.run(
-        "INSERT INTO repositories (name, created_at) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", (name, clock.now())
-    )
     found = find(tx, name)
+    if found is None:
+        tx.run(
+            "INSERT INTO repositories (name, created_at) VALUES (?, ?) ON CONFLICT (name) DO NOTHING",
+            (name, clock.now()),
+        )
+        found = find(tx, name)
     assert found is not None
     return found
 

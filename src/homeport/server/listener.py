@@ -107,6 +107,8 @@ class Listener:
         self.port: int = self._reservation.getsockname()[1]
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
+        #: Servers that were replaced and still have open connections.
+        self._replaced: list[asyncio.Task[None]] = []
 
     async def start(self, certificate: Certificate | None) -> None:
         """Serve; returns when connections are accepted."""
@@ -117,15 +119,16 @@ class Listener:
         self._server, self._serving = server, asyncio.create_task(server.serve())
         await self._accepting()
         if before is not None and stopping is not None:
+            # What it has begun may take an hour; nobody needs to wait for that.
             before.stop()  # type: ignore[no-untyped-call]
-            await asyncio.wait([stopping])
+            self._replaced = [task for task in (*self._replaced, stopping) if not task.done()]
 
     async def stop(self) -> None:
         """Accept nothing new, at once. Returns when the connections that are open have ended."""
         self._reservation.close()
         if self._server is not None and self._serving is not None:
             self._server.stop()  # type: ignore[no-untyped-call]
-            await asyncio.wait([self._serving])
+            await asyncio.wait([self._serving, *self._replaced])
 
     def _enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["method"] in _SENDING:
