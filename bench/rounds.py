@@ -34,16 +34,17 @@ class Size:
 
 
 QUICK = Size(
-    seconds=0.4,
+    seconds=0.3,
+    blob_bytes=16 << 20,
     blobs_each=1,
-    images=20,
-    retags=100,
-    tags=200,
-    listed_tags=500,
-    repositories=120,
-    upload_bytes=64 << 20,
-    start_tags=10_000,
-    many_tags=20_000,
+    images=12,
+    retags=60,
+    tags=100,
+    listed_tags=300,
+    repositories=110,
+    upload_bytes=32 << 20,
+    start_tags=2_000,
+    many_tags=5_000,
 )
 
 
