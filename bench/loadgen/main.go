@@ -53,7 +53,7 @@ func main() {
 	case "requests":
 		err = work(runRequests)
 	case "blobs":
-		runtime.GOMAXPROCS(runtime.NumCPU())
+		runtime.GOMAXPROCS(runtime.NumCPU()) // few and long writes: nothing spins, and streams need not wait for one another
 		err = work(runBlobs)
 	case "images":
 		err = work(runImages)
