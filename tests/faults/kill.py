@@ -30,7 +30,7 @@ KILL_AFTER_SECONDS_MAX = 0.4
 #: Things from earlier lives that are looked up in each new one, beside all that the last life touched.
 SAMPLE = 40
 #: How often all rows and bytes are looked at while no server runs.
-LIVES_BETWEEN_CHECKS = 25
+LIVES_BETWEEN_CHECKS = 10
 
 
 class ServerGoneError(Exception):
