@@ -75,7 +75,7 @@ limits: {manifest_bytes: 8MiB}
 storage: {reserve_percent: 5, reserve_bytes: 10GB}
 repositories: {sparse: ["mirror/**"]}
 client: {ca: [/lan.crt], hosts: {"vault.lan:8443": {ca: /vault.crt, insecure: false}}}
-log: {level: debug, format: json}
+log: {level: warning, format: json}
 """)
     assert found.database_path == Path("/var/fast/homeport.db")
     assert found.server.listen == Address("::", 443)
@@ -118,7 +118,7 @@ log: {level: debug, format: json}
         ("access: {rules: [{repositories: 'Team/**'}]}", "1: access.rules[0].repositories: must be a pattern of"),
         ("access: {rules: [{repositories: a, allow: {'group:x': [pull]}}]}", "1: access: a rule names 'group:x', and"),
         ("data: ~/registry", "1: data: must be a path as it stands on disk; '~' is the shell's"),
-        ("log: {level: loud}", "1: log.level: must be 'debug', 'info', 'warning' or 'error'"),
+        ("log: {level: loud}", "1: log.level: must be 'info', 'warning' or 'error'"),
         ("- data", "1: must be a map of settings, such as 'data: /var/lib/homeport'"),
     ],
 )  # fmt: skip

@@ -28,7 +28,7 @@ from homeport.registry.registry import Registry, Rules
 from homeport.server.access import SERVICE
 from homeport.server.application import Application
 from homeport.server.context import Context, Options
-from homeport.server.listener import Certificate, Listener, ListenFailed
+from homeport.server.listener import Certificate, Listener
 from homeport.storage.datafolder import RoleLock
 from homeport.storage.filesystem import FilesystemStore
 
@@ -89,8 +89,8 @@ async def _serve(
     loop.add_signal_handler(signal.SIGHUP, reload.apply)
     stack.push_async_callback(_flush_pulls, context)
     async with _loops(
-        _every(clock, LOG_SECONDS, _flush_log(log)),
-        _every(clock, pulls.FLUSH_SECONDS, lambda: _flush_pulls(context)),
+        _every(context, LOG_SECONDS, _flush_log(log)),
+        _every(context, pulls.FLUSH_SECONDS, lambda: _flush_pulls(context)),
         *([_watch(clock, log, listener, certificate)] if certificate else []),
     ):
         await listener.start(certificate)
@@ -234,10 +234,13 @@ async def _loops(*loops: Awaitable[None]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _every(clock: Clock, seconds: float, step: Callable[[], Awaitable[object]]) -> None:
+async def _every(context: Context, seconds: float, step: Callable[[], Awaitable[object]]) -> None:
     while True:
-        await clock.sleep(seconds)
-        await step()
+        await context.registry.clock.sleep(seconds)
+        try:
+            await step()
+        except Exception as error:  # noqa: BLE001 (a loop that died would be missed by nobody until it is needed)
+            context.log.write(Level.ERROR, "loop.failed", {"error": repr(error)})
 
 
 def _flush_log(log: Log) -> Callable[[], Awaitable[object]]:
@@ -264,7 +267,7 @@ async def _watch(clock: Clock, log: Log, listener: Listener, certificate: Certif
             continue
         try:
             await listener.start(certificate)
-        except ListenFailed as error:
+        except OSError as error:  # ListenFailed and ssl.SSLError are among them.
             # Most likely only one of the two files is new yet; the next look finds both.
             log.warning("certificate.waiting", error=str(error))
         else:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Threads(ABC):
-    """A fixed number of threads for blocking work: disk, hashing, database commits."""
+    """A fixed number of threads for blocking work: disk, hashing, flushing the database's log."""
 
     @abstractmethod
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

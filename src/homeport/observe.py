@@ -7,6 +7,7 @@ many at once; whoever owns the loop calls `flush`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
@@ -20,7 +21,6 @@ from homeport.clock import Clock
 class Level(IntEnum):
     """How much a line matters."""
 
-    DEBUG = 10
     INFO = 20
     WARNING = 30
     ERROR = 40
@@ -53,9 +53,6 @@ class Log:
         self._as_json = as_json
         self._waiting: list[str] = []
         self.level = level
-
-    def debug(self, event: str, **fields: object) -> None:
-        self.write(Level.DEBUG, event, fields)
 
     def info(self, event: str, **fields: object) -> None:
         self.write(Level.INFO, event, fields)
@@ -117,8 +114,10 @@ class Log:
         """Write what waits."""
         if self._waiting:
             lines, self._waiting = self._waiting, []
-            self._stream.write("".join(lines))
-            self._stream.flush()
+            # A log that is on a full disk, or whose reader has gone, must not keep the registry from its work.
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write("".join(lines))
+                self._stream.flush()
 
 
 def _value(value: object) -> str:

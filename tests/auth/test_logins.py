@@ -189,13 +189,27 @@ async def test_a_login_is_remembered_for_a_short_time(
 async def test_what_is_remembered_is_bounded_and_holds_no_password(
     logins: Logins, ada: str, database: Database, clock: HandClock
 ) -> None:
-    secret = await add_adas_token(database, clock)
-    for number in range(REMEMBERED_MAX + 10):
-        await logins.authenticate(basic(f"name{number}", str(secret)), ADDRESS)
-    assert len(logins._basics) == REMEMBERED_MAX
-    assert str(secret) not in repr(logins._basics)
     await logins.authenticate(ADA, ADDRESS)
     assert PASSWORD not in repr(logins._basics)
+    issued = (await logins.token([], ADDRESS)).token
+    for number in range(REMEMBERED_MAX + 10):
+        await logins.authenticate(f"Bearer{' ' * (number + 1)}{issued}"[:9000], ADDRESS)
+    assert len(logins._bearers) <= REMEMBERED_MAX
+    assert issued not in repr(logins._bearers)
+
+
+async def test_what_costs_nothing_crowds_out_no_password(
+    logins: Logins, ada: str, database: Database, clock: HandClock, passwords: CountedPasswords
+) -> None:
+    """The empty login can be written in countless ways, and a token goes with every name."""
+    secret = await add_adas_token(database, clock)
+    await logins.authenticate(ADA, ADDRESS)
+    checked = len(passwords.checked)
+    for number in range(REMEMBERED_MAX + 10):
+        await logins.authenticate(basic(f"name{number}", str(secret)), ADDRESS)
+        await logins.authenticate(f"Basic{' ' * (number + 1)}Og==", ADDRESS)
+    await logins.authenticate(ADA, ADDRESS)
+    assert len(passwords.checked) == checked
 
 
 async def test_a_changed_password_counts_at_once(

@@ -29,7 +29,7 @@ def test_check_names_every_problem_with_its_line(cli: CommandLine) -> None:
     told = cli.run("config", "check", code=2)
     assert told.err == (
         "homeport: homeport.yaml:2: server.lisen: no such setting; did you mean 'listen'?\n"
-        "homeport: homeport.yaml:3: log.level: must be 'debug', 'info', 'warning' or 'error'\n"
+        "homeport: homeport.yaml:3: log.level: must be 'info', 'warning' or 'error'\n"
     )
     for words in (["up"], ["serve"], ["user", "list"], ["config", "show"]):
         assert cli.run_here(*words, code=2).err == told.err
@@ -67,7 +67,7 @@ def test_check_finds_files_that_cannot_be_read(cli: CommandLine) -> None:
 
 
 def test_show_prints_what_holds_in_the_end(cli: CommandLine) -> None:
-    (cli.folder / "homeport.yaml").write_text("data: from-file\nlog: {level: debug}")
+    (cli.folder / "homeport.yaml").write_text("data: from-file\nlog: {level: warning}")
     words = ("config", "show", "--data", "from-command-line")
     told = cli.run(*words, environ={"HOMEPORT_LOG_LEVEL": "error"})
     shown = yaml.safe_load(told.out)

@@ -2,10 +2,9 @@
 
 import random
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import ParamSpec, TypeVar
 
-from homeport.clock import Clock, Threads
+from homeport.clock import Clock, Deadline, Threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,7 +37,7 @@ class InlineClock(Clock):
     async def sleep(self, seconds: float) -> None:
         raise NotImplementedError
 
-    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
+    def timeout(self, seconds: float) -> Deadline:
         raise NotImplementedError
 
     def threads(self, name: str, count: int) -> Threads:

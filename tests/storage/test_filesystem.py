@@ -293,9 +293,7 @@ async def test_a_file_that_shrinks_while_it_is_read_is_an_error(open_store: Open
             pass
 
 
-async def test_a_small_push_is_one_trip_to_a_thread(
-    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_small_push_is_one_trip_to_a_thread(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store()
     trips = 0
     run = store._writers.run

@@ -11,6 +11,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -28,6 +29,8 @@ SKEW_SECONDS = 10.0
 
 _ALGORITHM: Final = "HS256"
 _HEADER: Final = {"alg": _ALGORITHM, "typ": "JWT"}
+
+_KEY_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 Kind: TypeAlias = Literal["anonymous", "user", "token"]
 
@@ -83,7 +86,7 @@ def key_id(text: str) -> str:
         raise BearerInvalid("it is not a token") from error
     # Exactly the header that `sign` writes: no other algorithm, and no `jwk`, `jku`, `x5c`, `crit` or the like.
     kid = header.pop("kid", None)
-    if header != _HEADER or not isinstance(kid, str):
+    if header != _HEADER or not isinstance(kid, str) or not _KEY_ID.fullmatch(kid):
         raise BearerInvalid("it is not one of our tokens")
     return kid
 

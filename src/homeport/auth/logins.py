@@ -187,6 +187,7 @@ class Logins:
     ) -> _Remembered:
         scheme, _, credentials = authorization.partition(" ")
         memory.pop(digest, None)
+        costly = False  # What is checked in no time need not be remembered, and can be written in countless ways.
         if scheme.lower() == "bearer":
             login = await self._by_bearer(directory, credentials.strip())
         elif scheme.lower() == "basic":
@@ -198,12 +199,14 @@ class Logins:
                 login = _proven(await directory.by_token(secret), "the token is unknown, expired or revoked")
             else:
                 login = await self._by_password(directory, user, password, address, trusted=trusted)
+                costly = True
         else:
             raise Unauthorized("the Authorization header is neither Basic nor Bearer")
-        if len(memory) >= REMEMBERED_MAX:
-            del memory[next(iter(memory))]
         found = _Remembered(login, directory, self._clock.monotonic() + REMEMBER_SECONDS)
-        memory[digest] = found
+        if memory is self._bearers or costly:
+            if len(memory) >= REMEMBERED_MAX:
+                del memory[next(iter(memory))]
+            memory[digest] = found
         return found
 
     async def _by_password(

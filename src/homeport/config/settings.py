@@ -184,7 +184,7 @@ class Client(_Section):
 class Log(_Section):
     """What is written to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = _setting("info", "The least that is written.", live=True)
+    level: Literal["info", "warning", "error"] = _setting("info", "The least that is written.", live=True)
     format: Literal["text", "json"] = _setting("text", "Lines for people or for machines.")
 
 

@@ -118,6 +118,8 @@ class SqliteDatabase(Database):
         """Open, and bring the schema up to date. Blocks; called once, before anything is served."""
         in_memory = str(path) == MEMORY
         self._clock = clock
+        if not in_memory:
+            path = Path(path).resolve()  # SQLite puts the log beside what a link points at.
         self._writer = _connect(path)
         self._transaction = _SqliteTransaction(self._writer)
         self._reader = self._writer
@@ -126,6 +128,9 @@ class SqliteDatabase(Database):
         except sqlite3.Error as error:
             raise _translated(error) from error
         if not in_memory:
+            # A process whose flush failed may have left frames that only the kernel's memory has. Behind them nothing
+            # would be safe, so before anything is added they are in the database, which is synced.
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._reader = _connect(path)
         self._reading = _SqliteTransaction(self._reader)
         self._ending: asyncio.Handle | None = None
@@ -139,6 +144,7 @@ class SqliteDatabase(Database):
             self._writer.execute("PRAGMA synchronous = NORMAL")
             self._writer.execute("PRAGMA wal_autocheckpoint = 0")
             self._writer.execute("PRAGMA busy_timeout = 0")
+            self._reader.execute("PRAGMA busy_timeout = 0")
             self._reader.execute("PRAGMA query_only = ON")
 
     async def read(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -161,7 +167,7 @@ class SqliteDatabase(Database):
 
     async def close(self) -> None:
         while self._waiting:
-            await self._clock.sleep(0)
+            await self._clock.sleep(BUSY_LOOK_SECONDS)
         if self._ending is not None:
             self._ending.cancel()
         if self._log is not None:
@@ -276,7 +282,9 @@ class SqliteDatabase(Database):
         try:
             execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
-            raise _Busy(str(error)) if _code(error) == sqlite3.SQLITE_BUSY else error from error
+            if _code(error) == sqlite3.SQLITE_BUSY:
+                raise _Busy(str(error)) from error
+            raise
         try:
             result = function(self._transaction)
             execute("COMMIT")

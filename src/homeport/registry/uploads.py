@@ -187,7 +187,8 @@ async def push(
 async def cancel(registry: Registry, sessions: Sessions, origin: Origin, repository: str, upload: str) -> None:
     """End the session and forget its bytes."""
     registry.check_writable()
-    async with _turn(registry, sessions, origin, repository, upload):
+    async with _turn(registry, sessions, origin, repository, upload) as (turn, _):
+        turn.receiving = False
         await registry.db.write(_delete, origin, repository, upload)
         await registry.blobs.cancel(upload)
     sessions.known.pop(upload, None)

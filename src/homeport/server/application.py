@@ -70,6 +70,11 @@ class Application:
             handled.status = response.status
             handled.bytes = response.body_bytes
             await response.send(send, head=request.method == "HEAD")
+        except Exception as error:
+            # The answer has begun, so the client can only be told by cutting it off.
+            handled.error = failures.as_registry_error(error).code
+            context.log.write(Level.ERROR, "request.cut", {"id": request.id, "error": repr(error)})
+            raise
         finally:
             self.active -= 1
             self._note(scope, request, handled, clock.monotonic() - started)
@@ -91,9 +96,10 @@ class Application:
 
     async def _answer(self, scope: Scope, request: Request, handled: _Handled) -> Response:
         context = self._context
-        if sum(map(len, chain.from_iterable(scope["headers"]))) > context.options.header_bytes_max:
-            raise HeadersTooLarge
         path: bytes = scope["raw_path"]
+        size = sum(map(len, chain.from_iterable(scope["headers"])), len(path) + len(scope["query_string"]))
+        if size > context.options.header_bytes_max:
+            raise HeadersTooLarge
         if path.startswith(b"/v2/") or path == b"/v2":
             return await self._registry(path, request, handled)
         if path == b"/token":

@@ -22,6 +22,8 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
+#: A body that is read as a whole is small; it has this long to come, so that nobody can hold a connection by a trickle.
+BODY_SECONDS = 60.0
 #: A deadline is not moved for every chunk: a body may stand still for this much less than the setting says.
 DEADLINE_GRAIN_SECONDS = 1.0
 
@@ -145,11 +147,12 @@ class Request:
         more = True
         moved_at = self._clock.monotonic()
         while more:
-            message = await self._receive()
             now = self._clock.monotonic()
             if self._deadline is not None and now - moved_at > DEADLINE_GRAIN_SECONDS:
+                # Before waiting: what the disk took for the last part is not the client's fault.
                 self._deadline.extend(self._idle_seconds)
                 moved_at = now
+            message = await self._receive()
             if message["type"] != "http.request":
                 raise BodyIncomplete(f"{received} bytes came")
             chunk: bytes = message.get("body", b"")
@@ -174,12 +177,18 @@ class Request:
             raise ManifestTooLarge(f"{length} bytes, at most {bytes_max} are accepted")
         parts = []
         received = 0
-        async with self.receiving():
-            async for chunk in self.chunks():
-                received += len(chunk)
-                if received > bytes_max:
-                    raise ManifestTooLarge(f"at most {bytes_max} bytes are accepted")
-                parts.append(chunk)
+        deadline = self._clock.timeout(BODY_SECONDS)
+        try:
+            async with deadline:
+                async for chunk in self.chunks():
+                    received += len(chunk)
+                    if received > bytes_max:
+                        raise ManifestTooLarge(f"at most {bytes_max} bytes are accepted")
+                    parts.append(chunk)
+        except TimeoutError:
+            if not deadline.expired:
+                raise
+            raise BodyStalled(f"{received} bytes came in {BODY_SECONDS:g} s") from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def drain(self, bytes_max: int, seconds: float) -> None:

@@ -36,6 +36,8 @@ _SENDING = frozenset({"POST", "PUT", "PATCH"})
 
 #: How long a freshly started server may take until it accepts.
 START_SECONDS = 10.0
+#: How long a server that replaces another one is watched before the other one stops.
+SETTLE_SECONDS = 0.5
 
 
 class ListenFailed(OSError):
@@ -52,7 +54,11 @@ class Certificate:
     def check(self) -> None:
         """Raises `ListenFailed` with the reason if the files can't be used together."""
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                self.certificate,
+                self.key,
+                password=lambda: "",  # Where the key has a pass phrase, OpenSSL would ask for it on the terminal.
+            )
         except (OSError, ValueError) as error:
             raise ListenFailed(f"the certificate {self.certificate} with the key {self.key}: {error}") from None
 
@@ -116,8 +122,13 @@ class Listener:
             certificate.check()
         before, stopping = self._server, self._serving
         server = self._make(certificate)
-        self._server, self._serving = server, asyncio.create_task(server.serve())
-        await self._accepting()
+        serving = asyncio.create_task(server.serve())
+        try:
+            await self._accepting(serving)
+        except BaseException:
+            server.stop()  # type: ignore[no-untyped-call]
+            raise
+        self._server, self._serving = server, serving
         if before is not None and stopping is not None:
             # What it has begun may take an hour; nobody needs to wait for that.
             before.stop()  # type: ignore[no-untyped-call]
@@ -165,20 +176,25 @@ class Listener:
             ssl_protocol_min=SSLProtocols.tls12,
         )
 
-    async def _accepting(self) -> None:
-        assert self._serving is not None
+    async def _accepting(self, serving: asyncio.Task[None]) -> None:
+        """Return when the server that `serving` runs accepts connections. Beside another one that can't be told apart
+        from outside, so it is also given a moment in which it could fail.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + START_SECONDS
+        settled_at = loop.time() + (SETTLE_SECONDS if self._server is not None else 0.0)
         while loop.time() < deadline:
-            if self._serving.done():
-                raise ListenFailed(f"{self.host}:{self.port}: {self._serving.exception()}")
+            if serving.done():
+                raise ListenFailed(f"{self.host}:{self.port}: {serving.exception()}")
             try:
                 _, writer = await asyncio.open_connection(_reachable(self.host), self.port)
             except OSError:
-                await asyncio.sleep(0.005)
+                pass
             else:
                 writer.close()
-                return
+                if loop.time() >= settled_at:
+                    return
+            await asyncio.sleep(0.005)
         raise ListenFailed(f"{self.host}:{self.port} did not begin to answer")
 
 

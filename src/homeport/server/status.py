@@ -19,9 +19,9 @@ async def ready(context: Context) -> Response:
     if context.draining:
         problems.append("stopping")
     try:
-        await context.registry.db.read(_answers)
+        await context.registry.db.jot(_answers)
     except DatabaseError:
-        problems.append("the database does not answer")
+        problems.append("the database takes no writes")
     try:
         await context.registry.blobs.space()
     except StorageError:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from homeport.auth.permissions import Right
+from homeport.auth.permissions import Right, may
 from homeport.oci.digest import Digest
 from homeport.oci.errors import ManifestInvalid, RequestInvalid
 from homeport.oci.reference import check_tag
-from homeport.registry import manifests, tags
+from homeport.registry import blobs, manifests, tags
 from homeport.server.access import require
 from homeport.server.conditions import is_known
 from homeport.server.context import Call
@@ -27,6 +27,9 @@ async def get(call: Call) -> Response:
     else:
         check_tag(reference)
     stored = await manifests.get(call.registry, call.repository, reference)
+    if call.request.method == "HEAD" and may(call.context.policy, call.actor, Right.PUSH, call.repository):
+        # Whoever may push relies on it being here (an index that names it may come hours later), as with blobs.
+        await blobs.get_and_keep(call.registry, call.repository, stored.digest)
     digest = stored.digest.encode()
     headers = [
         (b"content-type", stored.media_type.encode("latin-1")),
