@@ -43,7 +43,7 @@ conformance: .venv/development ## the OCI conformance program, versions 1.1 and 
 
 .PHONY: crash
 crash: .venv/development ## kill the server under load again and again; nothing that was answered may be lost
-	$(pytest) -m crash -o faulthandler_timeout=1500 # its own limit comes first
+	$(pytest) -m crash
 
 .PHONY: bench
 bench: .venv/development ## the same work here and on distribution, side by side; ARGS=--quick for a look
