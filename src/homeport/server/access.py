@@ -67,5 +67,13 @@ def anonymous_may_everything(policy: Policy) -> bool:
     )
 
 
+def anonymous_may_pull_something(policy: Policy) -> bool:
+    """Whether there can be a repository that nobody has to log in for."""
+    return Right.PULL in policy.anonymous or any(
+        rule.visibility == "public" or {Right.PULL, Right.ADMIN} & rule.allow.get("anonymous", frozenset())
+        for rule in policy.rules
+    )
+
+
 def _actions(needed: Iterable[Right]) -> str:
     return ",".join(dict.fromkeys(",".join(_SCOPE_ACTIONS[right] for right in needed).split(",")))

@@ -10,7 +10,7 @@ from homeport.oci.errors import NameUnknown
 from homeport.registry import referrers, repositories, tags
 from homeport.registry.referrers import Referrer
 from homeport.server import paging
-from homeport.server.access import refuse, require
+from homeport.server.access import anonymous_may_pull_something, refuse, require
 from homeport.server.context import Call
 from homeport.server.http import Headers, Response, json_response
 
@@ -25,7 +25,7 @@ _CATALOG_SCOPE = "registry:catalog:*"
 async def catalog(call: Call) -> Response:
     """GET of `_catalog`: the repositories that have something to pull, for this caller, in ASCII order."""
     context = call.context
-    if not may_list(call.actor):
+    if not may_list(call.actor) or (call.actor == ANONYMOUS and not anonymous_may_pull_something(context.policy)):
         refuse(call.actor, _CATALOG_SCOPE)
     limit = paging.limit(call.request, context.options.page_entries_max)
     last = call.request.parameter("last") or ""
@@ -37,8 +37,6 @@ async def catalog(call: Call) -> Response:
             break
         last = step[-1].name
         await context.registry.clock.sleep(0)
-    if not names and call.actor == ANONYMOUS and Right.PULL not in context.policy.anonymous:
-        refuse(call.actor, _CATALOG_SCOPE)
     headers = paging.link("/v2/_catalog", limit, names[limit - 1]) if len(names) > limit > 0 else []
     return json_response(200, {"repositories": names[:limit]}, headers)
 
