@@ -49,6 +49,8 @@ FOLD_BYTES = 8 * 1024 * 1024
 FOLD_LOOK_COMMITS = 16
 #: How long the log's end may be waited for while nobody can write.
 FOLD_BUSY_SECONDS = 0.2
+#: What reads keep in memory, as far as they have read it: a million tags fit.
+READER_CACHE_KIB = 64 * 1024
 #: What the schema files call by these names.
 WORDS = {
     "IDENTITY": "INTEGER PRIMARY KEY AUTOINCREMENT",  # never used twice, at the price of one more page for each commit
@@ -145,6 +147,7 @@ class SqliteDatabase(Database):
             self._writer.execute("PRAGMA wal_autocheckpoint = 0")
             self._writer.execute("PRAGMA busy_timeout = 0")
             self._reader.execute("PRAGMA busy_timeout = 0")
+            self._reader.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
             self._reader.execute("PRAGMA query_only = ON")
 
     async def read(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
