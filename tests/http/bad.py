@@ -12,7 +12,7 @@ WATCHED: Config = {
     "access": {"anonymous": ["pull", "push", "delete"]},
     "server": {"body_idle_seconds": IDLE_SECONDS},
     "storage": {"reserve_bytes": 0, "reserve_percent": 0},
-    "log": {"format": "json", "level": "debug"},
+    "log": {"format": "json", "level": "info"},
 }
 
 #: What the watched server holds: `v1` of this repository, with one layer.

@@ -37,7 +37,7 @@ def test_a_line_of_the_log_cannot_be_forged(client: Client, watched_server: Home
 
 
 def test_no_secret_is_in_the_log(homeport: Homeport) -> None:
-    homeport.start({"log": {"format": "json", "level": "debug"}})
+    homeport.start({"log": {"format": "json", "level": "info"}})
     nobody = Client(homeport.url)
     writer = nobody.basic("writer", homeport.passwords["writer"])
     token = writer.get("/token?service=homeport&offline_token=true&scope=repository:a:pull").json

@@ -57,6 +57,8 @@ def test_certificates_are_replaced_without_a_gap(homeport: Homeport, authority: 
         # What was begun under the old one goes on to its end.
         assert old.receive().body == DATA
     assert client.get(path).status == 200
+    # The old server is let go only once the new one has shown that it lives.
+    assert eventually(lambda: "certificate.reloaded" in homeport.log, seconds=15)
     homeport.stop()
     assert [line["level"] for line in log_lines(homeport) if line["event"] == "certificate.reloaded"] == ["info"]
 

@@ -40,6 +40,8 @@ from homeport.db.migrate import migrate, steps
 BATCH_MAX = 64
 #: How long to wait for another process that is writing (the command line beside a running server).
 BUSY_SECONDS = 10.0
+#: How often to try to open a file that others open or close at the same time.
+OPEN_ATTEMPTS = 100
 #: How often to look whether it has finished. It holds the log for microseconds, as we do.
 BUSY_LOOK_SECONDS = 0.002
 #: The log is folded into the database after so many commits, or when it has grown to so much.
@@ -387,12 +389,29 @@ def _configured(path: Path | str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=512
     )
-    connection.execute("PRAGMA journal_mode = WAL")
+    _begin_log(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA cache_size = -16384")  # KiB
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
+
+
+def _begin_log(connection: sqlite3.Connection) -> None:
+    """Switch the write-ahead log on. While another process opens or closes the file, SQLite refuses that at once,
+    however long it was told to wait; to begin a transaction it waits.
+    """
+    for _ in range(OPEN_ATTEMPTS):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY:
+                raise
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        else:
+            return
+    raise DatabaseError("other processes keep opening and closing the database")
 
 
 def _sync_folder(path: Path) -> None:
