@@ -177,7 +177,8 @@ class Request:
             raise ManifestTooLarge(f"{length} bytes, at most {bytes_max} are accepted")
         parts = []
         received = 0
-        deadline = self._clock.timeout(BODY_SECONDS)
+        seconds = min(BODY_SECONDS, self._idle_seconds)
+        deadline = self._clock.timeout(seconds)
         try:
             async with deadline:
                 async for chunk in self.chunks():
@@ -188,7 +189,7 @@ class Request:
         except TimeoutError:
             if not deadline.expired:
                 raise
-            raise BodyStalled(f"{received} bytes came in {BODY_SECONDS:g} s") from None
+            raise BodyStalled(f"{received} bytes came in {seconds:g} s") from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def drain(self, bytes_max: int, seconds: float) -> None:
