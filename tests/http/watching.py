@@ -26,8 +26,9 @@ def eventually(holds: Callable[[], bool], seconds: float = SECONDS_MAX) -> bool:
 
 
 def log_lines(server: Homeport, after: int = 0) -> list[dict[str, Any]]:
-    """The lines of a log in JSON, but for its first `after` characters. Each must be JSON."""
-    lines = [line for line in server.log[after:].splitlines() if not line.startswith("homeport: ")]
+    """The lines of a log in JSON, but for its first `after` characters and a line being written. Each must be JSON."""
+    complete = server.log[after:].rpartition("\n")[0]
+    lines = [line for line in complete.splitlines() if not line.startswith("homeport: ")]
     return [json.loads(line) for line in lines]
 
 
