@@ -212,7 +212,9 @@ async def test_a_broken_blob_is_named_and_nothing_is_tagged(memory: Memory, dest
     assert isinstance(failure.value.__cause__, NotFound)
     hold(made, image)
     report = await copy(source, image.digest, destination, "1.0")
-    assert report.blobs == {Outcome.SENT: 1, Outcome.PRESENT: 2}
+    # What was on its way beside the broken blob was cut off or got through, whichever came first.
+    assert report.blobs[Outcome.SENT] >= 1
+    assert report.blobs[Outcome.SENT] + report.blobs[Outcome.PRESENT] == 3
 
 
 async def test_a_cut_source_goes_on_within_the_upload(memory: Memory, destination: RemoteRepository) -> None:
