@@ -56,7 +56,7 @@ docs: .venv/development ## write the generated reference pages anew
 
 .PHONY: lock
 lock: .venv/development ## resolve the dependencies anew, into the lock files
-	$(pip_compile) --upgrade --build-deps-for=editable --output-file requirements.lock pyproject.toml
+	$(pip_compile) --upgrade --build-deps-for=editable --extra chat --output-file requirements.lock pyproject.toml
 	$(pip_compile) --upgrade --build-deps-for=editable --extra dev --constraint requirements.lock \
 		--output-file requirements-dev.lock pyproject.toml
 

@@ -3,14 +3,14 @@
 import argparse
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
-from homeport import events
+from homeport import kinds
 from homeport.cli.main import build
 from homeport.cli.output import EXIT_CODES
 from homeport.cli.verbs import SHARED, Verb
@@ -65,6 +65,30 @@ codes, a sentence, and a detail. Every answer carries the request's id, under wh
 |---|---|---|
 """
 
+_JOBS = """
+# Jobs
+
+What runs beside serving: by its schedule, or by `homeport jobs run KIND`. A run that ends writes the event
+`KIND.finished`, whose detail is its summary.
+
+| kind | what it does |
+|---|---|
+"""
+_OUTCOMES = """
+## How a run ends
+
+These words stand literally in every summary, event and notification. Exit codes: `success` 0, `error` and `cancelled`
+1, `partial` 3, `skipped` 4.
+
+| outcome | when |
+|---|---|
+"""
+_SKIPS = """
+## Why a run is skipped
+
+| reason | what it means |
+|---|---|
+"""
 _EVENTS = """\
 # Events
 
@@ -93,6 +117,7 @@ def pages() -> dict[str, str]:
         "settings.md": _MADE + "".join(settings_page()),
         "errors.md": _MADE + "".join(errors_page()),
         "events.md": _MADE + "".join(events_page()),
+        "jobs.md": _MADE + "".join(jobs_page()),
         "cli.md": _MADE + "".join(cli_page()),
     }
 
@@ -141,8 +166,21 @@ def wire_errors() -> list[type[RegistryError]]:
 
 def events_page() -> Iterator[str]:
     yield _EVENTS
-    for kind, sentence in events.KINDS.items():
-        yield f"| `{kind}` | {sentence} |\n"
+    yield from _words(kinds.EVENTS)
+
+
+def jobs_page() -> Iterator[str]:
+    yield _JOBS
+    yield from _words(kinds.JOBS)
+    yield _OUTCOMES
+    yield from _words({outcome.value: sentence for outcome, sentence in kinds.OUTCOMES.items()})
+    yield _SKIPS
+    yield from _words(kinds.SKIPS)
+
+
+def _words(sentences: Mapping[str, str]) -> Iterator[str]:
+    for name, sentence in sentences.items():
+        yield f"| `{name}` | {sentence} |\n"
 
 
 def cli_page() -> Iterator[str]:

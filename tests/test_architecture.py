@@ -19,7 +19,7 @@ from tests.support.source import ROOT, Module, everything, package
 
 #: A module imports from lower layers only, and from what `BESIDE` lists for it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("oci", "config", "clock", "observe"),
+    ("oci", "kinds", "config", "clock", "observe"),
     ("db", "storage", "client"),
     ("jobs", "events", "secretstore", "auth"),
     ("registry",),
@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 #: Within a layer: who may import whom.
 BESIDE: Mapping[str, frozenset[str]] = {
-    "config": frozenset({"oci"}),
+    "config": frozenset({"oci", "kinds"}),
     "observe": frozenset({"clock"}),
     "events": frozenset({"jobs"}),
     "secretstore": frozenset({"jobs", "events"}),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from homeport import events
+from homeport import kinds
 from homeport.cli.main import build
 from homeport.config import Settings, load
 from homeport.config.tree import settings
@@ -41,7 +41,7 @@ def test_every_error_is_documented() -> None:
 
 def test_every_event_is_documented() -> None:
     page = (FOLDER / "events.md").read_text()
-    for kind, sentence in events.KINDS.items():
+    for kind, sentence in kinds.EVENTS.items():
         assert f"| `{kind}` | {sentence} |" in page
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,8 @@ from homeport import events
 from homeport.clock import SystemClock
 from homeport.db.database import Transaction
 from homeport.db.sqlite import MEMORY, SqliteDatabase
-from homeport.events import KINDS, SYSTEM, Event, Origin
+from homeport.events import SYSTEM, Event, Origin
+from homeport.kinds import EVENTS
 
 ADA = Origin("ada", "192.0.2.1", "request-1")
 
@@ -23,13 +25,13 @@ async def database() -> AsyncIterator[SqliteDatabase]:
     await database.close()
 
 
-def append(tx: Transaction, /, kind: str = "tag.set", origin: Origin = ADA, **subject: str) -> None:
+def append(tx: Transaction, /, kind: str = "tag.set", origin: Origin = ADA, **subject: Any) -> None:
     events.append(tx, SystemClock(), kind, origin, **subject)
 
 
 async def test_what_is_appended_is_found(database: SqliteDatabase) -> None:
     await database.write(append, repository="a", digest="sha256:x", tag="latest", reason="was sha256:y")
-    (found,) = await database.read(events.after, 0)
+    (found,) = await database.read(events.after, events.START)
     assert abs(found.happened_at - SystemClock().now()) < 5
     assert found == Event(
         found.id,
@@ -42,16 +44,18 @@ async def test_what_is_appended_is_found(database: SqliteDatabase) -> None:
         "latest",
         "was sha256:y",
         "request-1",
+        None,
+        found.id,
     )
 
 
 async def test_in_order_and_from_where_one_was(database: SqliteDatabase) -> None:
     for number in range(5):
         await database.write(append, reason=str(number))
-    first = await database.read(events.after, 0, 2)
-    rest = await database.read(events.after, first[-1].id)
+    first = await database.read(events.after, events.START, 2)
+    rest = await database.read(events.after, first[-1].position)
     assert [event.reason for event in first + rest] == ["0", "1", "2", "3", "4"]
-    assert await database.read(events.after, rest[-1].id) == []
+    assert await database.read(events.after, rest[-1].position) == []
 
 
 async def test_without_its_change_there_is_no_event(database: SqliteDatabase) -> None:
@@ -61,7 +65,7 @@ async def test_without_its_change_there_is_no_event(database: SqliteDatabase) ->
 
     with pytest.raises(LookupError):
         await database.write(fact)
-    assert await database.read(events.after, 0) == []
+    assert await database.read(events.after, events.START) == []
 
 
 async def test_a_kind_that_nobody_documented_is_refused(database: SqliteDatabase) -> None:
@@ -71,11 +75,11 @@ async def test_a_kind_that_nobody_documented_is_refused(database: SqliteDatabase
 
 async def test_what_the_program_does_by_itself(database: SqliteDatabase) -> None:
     await database.write(append, "blob.deleted", SYSTEM)
-    (found,) = await database.read(events.after, 0)
+    (found,) = await database.read(events.after, events.START)
     assert (found.actor, found.address, found.run) == ("system", "", None)
 
 
 def test_every_kind_has_its_sentence() -> None:
-    for kind, sentence in KINDS.items():
-        assert re.fullmatch(r"[a-z]+\.[a-z]+", kind)
+    for kind, sentence in EVENTS.items():
+        assert re.fullmatch(r"[a-z]+\.[a-z_]+", kind)
         assert re.fullmatch(r"[A-Z].+\.", sentence)

@@ -1,32 +1,25 @@
 """The outbox, which is the audit log: who did what to which image, from where, and what the system did by itself.
 
 Holds: an event is written in the transaction of the change that it tells of, so there is no change without its event
-and no event without its change. Rows are only ever added here.
+and no event without its change. Rows are only added; after `events.keep` the oldest go. Who follows the log sees
+every event once, in one order that never changes, whatever transactions are open meanwhile.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from homeport.clock import Clock
-from homeport.db.database import Transaction
+from homeport.db.database import Row, Transaction
+from homeport.kinds import EVENTS
 
-#: Every kind of event, with the sentence that documents it (`docs/reference/events.md` is made from this).
-KINDS: Final[dict[str, str]] = {
-    "blob.pushed": "A blob was uploaded to the repository.",
-    "blob.mounted": "A blob that another repository holds was linked into this one without being sent again.",
-    "blob.deleted": "A blob was taken out of the repository.",
-    "manifest.pushed": "A manifest or index that the repository did not hold was pushed.",
-    "manifest.deleted": "A manifest or index was taken out of the repository, with every tag that pointed at it.",
-    "tag.set": "A tag was created or points at another manifest now.",
-    "tag.deleted": "A tag was deleted; the manifest that it pointed at stays until it is cleaned up.",
-    "user.added": "A user was added.",
-    "user.changed": "A user's password or rights were changed.",
-    "user.removed": "A user was removed, with every token that belonged to it.",
-    "token.created": "A token was created.",
-    "token.revoked": "A token was revoked.",
-}
+#: How long the detail of an event may be, as JSON.
+DETAIL_CHARACTERS_MAX = 64 * 1024
+
+_COLUMNS = "id, happened_at, kind, actor, address, repository, digest, tag, reason, run, detail, transaction_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +28,34 @@ class Origin:
 
     actor: str
     address: str = ""
-    #: The request or run that it belongs to.
+    #: The request, or `job-N` for what a job did.
     run: str | None = None
 
 
 #: What the program does by itself.
 SYSTEM: Final = Origin("system")
+
+
+class Position(NamedTuple):
+    """A place in the log: behind this event. In this order events are followed; ids alone have no such order."""
+
+    transaction: int
+    id: int
+
+    def __str__(self) -> str:
+        return f"{self.transaction}-{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """What `str` made. Raises `ValueError`."""
+        transaction, dash, number = text.partition("-")
+        if not (dash and len(text) <= 40 and f"{transaction}{number}".isascii()):
+            raise ValueError("a position in the log is two numbers with a dash between them, as an answer gave it")
+        return cls(int(transaction), int(number))
+
+
+#: Before the first event.
+START: Final = Position(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +72,14 @@ class Event:
     tag: str | None
     reason: str | None
     run: str | None
+    #: What a run has to tell: its summary. JSON values only.
+    detail: Mapping[str, Any] | None = None
+    transaction: int = 0
+
+    @property
+    def position(self) -> Position:
+        """Where it is in the log."""
+        return Position(self.transaction, self.id)
 
 
 def append(
@@ -69,21 +92,91 @@ def append(
     digest: str | None = None,
     tag: str | None = None,
     reason: str | None = None,
+    detail: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write an event into the transaction of its cause."""
-    assert kind in KINDS, kind
+    """Write an event into the transaction of its cause. No secret may be in it: it is kept and sent to others."""
+    assert kind in EVENTS, kind
+    told = None if detail is None else json.dumps(detail)
+    assert told is None or len(told) <= DETAIL_CHARACTERS_MAX, kind
     tx.run(
-        "INSERT INTO events (happened_at, kind, actor, address, repository, digest, tag, reason, run)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (clock.now(), kind, origin.actor, origin.address, repository, digest, tag, reason, origin.run),
+        "INSERT INTO events (happened_at, kind, actor, address, repository, digest, tag, reason, run, detail)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (clock.now(), kind, origin.actor, origin.address, repository, digest, tag, reason, origin.run, told),
     )
 
 
-def after(tx: Transaction, last_id: int, limit: int = 1_000) -> list[Event]:
-    """At most `limit` events that come after `last_id`, the oldest first."""
+def after(tx: Transaction, position: Position, limit: int = 1_000) -> list[Event]:
+    """At most `limit` events behind `position`, in the order of the log.
+
+    Stops before what a transaction that is still open may have written: a later call gives that, none is stepped over.
+    """
     rows = tx.all(
-        "SELECT id, happened_at, kind, actor, address, repository, digest, tag, reason, run"
-        " FROM events WHERE id > ? ORDER BY id LIMIT ?",
-        (last_id, limit),
+        f"SELECT {_COLUMNS} FROM event_log WHERE (transaction_id, id) > (?, ?) AND transaction_id < ?"  # noqa: S608
+        " ORDER BY transaction_id, id LIMIT ?",
+        (position.transaction, position.id, tx.horizon(), limit),
     )
-    return [Event(*row) for row in rows]
+    return list(map(_event, rows))
+
+
+def get(tx: Transaction, event_id: int) -> Event | None:
+    """The event of this id."""
+    row = tx.one(f"SELECT {_COLUMNS} FROM event_log WHERE id = ?", (event_id,))  # noqa: S608
+    return _event(row) if row else None
+
+
+def latest(tx: Transaction, count: int) -> list[Event]:
+    """The newest `count` events, in the order of the log."""
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM event_log WHERE transaction_id < ?"  # noqa: S608
+        " ORDER BY transaction_id DESC, id DESC LIMIT ?",
+        (tx.horizon(), count),
+    )
+    return list(map(_event, reversed(rows)))
+
+
+def end(tx: Transaction) -> Position:
+    """Behind the newest event: what `after` gives from here on happened later."""
+    found = latest(tx, 1)
+    return found[0].position if found else START
+
+
+def since(tx: Transaction, moment: float) -> Position:
+    """Just before the first event that happened at `moment` or later.
+
+    Found by halving, since an index would cost every push: ids and times grow together, unless a clock was set back.
+    """
+    low, high = _bounds(tx)
+    before = START
+    while low <= high:
+        middle = (low + high) // 2
+        row = tx.one(
+            "SELECT id, happened_at, transaction_id FROM event_log WHERE id >= ? AND id <= ? ORDER BY id LIMIT 1",
+            (middle, high),
+        )
+        if row is None or row[1] >= moment:
+            high = middle - 1
+        else:
+            before, low = Position(row[2], row[0]), row[0] + 1
+    return before
+
+
+def prune(tx: Transaction, before: float, limit: int = 1_000) -> int:
+    """Forget the oldest events, at most `limit`, that happened before `before`; how many those were.
+
+    The newest event always stays: its id must not be given again.
+    """
+    first, newest = _bounds(tx)
+    last = min(since(tx, before).id, newest - 1)
+    return tx.run(
+        "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE id >= ? AND id <= ? ORDER BY id LIMIT ?)",
+        (first, last, limit),
+    )
+
+
+def _bounds(tx: Transaction) -> tuple[int, int]:
+    row = tx.one("SELECT (SELECT min(id) FROM events), (SELECT max(id) FROM events)")
+    return (row[0], row[1]) if row is not None and row[0] is not None else (0, -1)
+
+
+def _event(row: Row) -> Event:
+    return Event(*row[:10], detail=None if row[10] is None else json.loads(row[10]), transaction=row[11])

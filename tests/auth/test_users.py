@@ -24,7 +24,7 @@ def token(clock: HandClock, **changes: Any) -> Token:
 
 
 async def kinds(database: Database) -> list[tuple[str, str | None]]:
-    return [(event.kind, event.reason) for event in await database.read(events.after, 0)]
+    return [(event.kind, event.reason) for event in await database.read(events.after, events.START)]
 
 
 async def test_a_user_comes_changes_and_goes(database: Database, clock: HandClock) -> None:

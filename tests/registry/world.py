@@ -107,7 +107,7 @@ class World:
         return await self.registry.db.read(lambda tx: tx.all(sql, parameters))
 
     async def events(self) -> list[Event]:
-        return await self.registry.db.read(events.after, 0)
+        return await self.registry.db.read(events.after, events.START)
 
     async def new_events(self) -> NewEvents:
         """What happens from now on: `[(kind, repository, digest, tag), ...]` when it is asked."""

@@ -99,7 +99,7 @@ def note(tx: Transaction, clock: SimulatedClock, number: int) -> None:
 
 
 def noted(tx: Transaction) -> list[int]:
-    return [int(event.actor) for event in events.after(tx, 0)]
+    return [int(event.actor) for event in events.after(tx, events.START)]
 
 
 def lose_power(seed: int, folder: Path, forgotten: object = None) -> tuple[set[int], list[int], list[int]]:

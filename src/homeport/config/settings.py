@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from homeport.config.references import Secret
+from homeport.config.plans import Cron, EventPattern, HeaderName, Place, Zone
+from homeport.config.references import LocalSecret, Secret
 from homeport.config.values import (
     Address,
     Count,
@@ -90,7 +91,7 @@ class User(_Section):
     """A user that the configuration names; it wins over one of the database with the same name."""
 
     password: Secret = Field(
-        description="Where the password, or its argon2id or bcrypt hash, is: env:NAME or file:/path."
+        description="Where the password, or its argon2id or bcrypt hash, is: env:NAME, file:/path or vault:ITEM."
     )
     admin: Flag = Field(default=False, description="Whether the user may do everything.")
 
@@ -163,7 +164,7 @@ class Repositories(_Section):
 
 
 class ClientHost(_Section):
-    """How Homeport calls one other registry."""
+    """How Homeport calls one host. What stands here may be called even where somebody else named it."""
 
     ca: FilePath | None = Field(default=None, description="Authorities in PEM that are trusted for this host as well.")
     insecure: Flag = Field(
@@ -178,6 +179,8 @@ class Client(_Section):
     """How Homeport calls others."""
 
     ca: tuple[FilePath, ...] = _setting((), "Authorities in PEM that are trusted beside the system's.", live=True)
+    proxy: Url | None = _setting(None, "The HTTP proxy that every call goes through.", live=True)
+    direct: tuple[HostName, ...] = _setting((), "Hosts that are called without the proxy.", live=True)
     hosts: Mapping[HostName, ClientHost] = _setting({}, "What holds for one host only.", live=True)
 
 
@@ -186,6 +189,96 @@ class Log(_Section):
 
     level: Literal["info", "warning", "error"] = _setting("info", "The least that is written.", live=True)
     format: Literal["text", "json"] = _setting("text", "Lines for people or for machines.")
+
+
+class Target(_Section):
+    """Somebody who is told what happens."""
+
+    url: Place | None = Field(
+        default=None, description="Where to send it: an address, or where one is that is a secret (vault:ITEM, ...)."
+    )
+    urls_file: FilePath | None = Field(
+        default=None, description="Instead of `url`: a JSON list of addresses, each of which is told, as webhooks.json."
+    )
+    on: tuple[EventPattern, ...] = Field(description="The events that it is told of: tag.set, manifest.*, *.finished.")
+    repositories: tuple[Pattern, ...] = Field(
+        default=(), description="Only events of these repositories; those that concern none are told always."
+    )
+    format: Literal[
+        "auto",
+        "standard",
+        "cloudevents",
+        "distribution",
+        "empty",
+        "discord",
+        "slack",
+        "teams",
+        "ntfy",
+        "gotify",
+        "apprise",
+    ] = Field(
+        default="auto",
+        description="What is sent: standard (Standard Webhooks), cloudevents, distribution (as registry:2), empty, or"
+        " a message by discord, slack, teams, ntfy, gotify or apprise (an Apprise URL). auto sees it by the URL.",
+    )
+    method: Literal["POST", "PUT"] | None = Field(
+        default=None, description="The request of a webhook; POST unless it is set, and PUT for `empty`."
+    )
+    secret: Secret | None = Field(
+        default=None, description="What `standard` is signed with: where a whsec_... is, or a text."
+    )
+    headers: Mapping[HeaderName, Secret] = Field(default={}, description="Headers of a webhook, such as a token.")
+    timeout_seconds: Duration = Field(default=15, description="How long the receiver may take to answer.", gt=0, le=300)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Target:
+        if (self.url is None) == (self.urls_file is None):
+            raise ValueError("give one of 'url' and 'urls_file'")
+        if not self.on:
+            raise ValueError("'on' names no event that it is to be told of")
+        return self
+
+
+class Vaultwarden(_Section):
+    """A Vaultwarden or Bitwarden server. What it holds is referred to as vault:ITEM."""
+
+    url: Url = Field(description="Its address, such as https://vault.lan.")
+    client_id: LocalSecret = Field(description="Where the client_id of the account's API key (user.…) is.")
+    client_secret: LocalSecret = Field(description="Where the client_secret of the account's API key is.")
+    password: LocalSecret = Field(description="Where the account's master password is; the key alone opens nothing.")
+
+
+class Bitwarden(_Section):
+    """The official program `bw`, already logged in. What it can read is referred to as bw:ITEM."""
+
+    program: str = _setting("bw", "The program, by name or path.", min_length=1)
+    session: LocalSecret = _setting("file:/run/secrets/bw_session_token", "Where the session token of its unlock is.")
+    state: FilePath | None = _setting(None, "The folder with its data.json; its own default unless it is set.")
+
+
+class Secrets(_Section):
+    """Where references lead, and how long what was read is remembered (in memory only)."""
+
+    vaultwarden: Vaultwarden | None = _setting(None, "The vault that vault:ITEM is read from.")
+    bw: Bitwarden = Bitwarden()
+    refresh_seconds: Duration = _setting(300, "How old what was read from a vault may get.", live=True, ge=10)
+
+
+class Jobs(_Section):
+    """Runs: what happens by itself or by `homeport jobs run`."""
+
+    workers: Count = _setting(2, "How many run at once.", ge=1, le=64)
+
+
+class Housekeeping(_Section):
+    """Forgetting what is old."""
+
+    schedule: Cron = _setting("30 4 * * *", "When it runs: minute hour day month weekday, or 'never'.", live=True)
+    keep_events: Duration = _setting("400d", "How long the audit log goes back.", live=True, ge=7 * 86400)
+    keep_jobs: Duration = _setting("30d", "How long ended jobs and their logs are kept.", live=True, ge=86400)
+    keep_deliveries: Duration = _setting(
+        "30d", "How long notifications that were sent or given up are kept.", live=True, ge=86400
+    )
 
 
 class Settings(_Section):
@@ -201,6 +294,11 @@ class Settings(_Section):
     storage: Storage = Storage()
     repositories: Repositories = Repositories()
     client: Client = Client()
+    time_zone: Zone = _setting("UTC", "The time zone that schedules are meant in, such as Europe/Paris.", live=True)
+    jobs: Jobs = Jobs()
+    housekeeping: Housekeeping = Housekeeping()
+    notify: Mapping[Name, Target] = _setting({}, "Who is told what happens, each under a name of its own.", live=True)
+    secrets: Secrets = Secrets()
     log: Log = Log()
 
     @property

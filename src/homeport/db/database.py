@@ -60,6 +60,14 @@ class Transaction(ABC):
         which has one writer, there is nothing to do.
         """
 
+    @abstractmethod
+    def horizon(self) -> int:
+        """Every transaction with a number below this has ended, and this one sees what it wrote.
+
+        The numbers are those that the schema's `$TRANSACTION` gives to rows. A reader that follows a table by (number,
+        id) and stops here never steps over a row that is committed later.
+        """
+
 
 class Database(ABC):
     """Runs facts. Safe for concurrent use by the tasks of one event loop."""

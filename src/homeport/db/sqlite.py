@@ -58,10 +58,13 @@ WORDS = {
     "IDENTITY": "INTEGER PRIMARY KEY AUTOINCREMENT",  # never used twice, at the price of one more page for each commit
     "SERIAL": "INTEGER PRIMARY KEY",  # for tables whose newest row is never deleted, where that comes for nothing
     "BYTES": "BLOB",
+    "TRANSACTION": "id",  # of an event: there is one writer, so what is committed later has a higher id
     "CLUSTERED": " WITHOUT ROWID",
 }
 
 MEMORY = ":memory:"
+
+_INTEGER_MAX = 2**63 - 1
 
 _R = TypeVar("_R")
 
@@ -113,6 +116,10 @@ class _SqliteTransaction(Transaction):
 
     def lock(self, digests: Iterable[str], *, exclusive: bool = False) -> None:
         """Nothing to do: whoever writes is alone."""
+
+    def horizon(self) -> int:
+        """Above every id: with one writer none is given while another is not committed."""
+        return _INTEGER_MAX
 
 
 class SqliteDatabase(Database):

@@ -138,9 +138,10 @@ def promises(tx: Transaction) -> Mapping[tuple[str, Digest], float]:
 
 
 def _events(tx: Transaction, after: int = 0) -> Iterator[events.Event]:
-    while batch := events.after(tx, after):
+    position = events.Position(after, after)
+    while batch := events.after(tx, position):
         yield from batch
-        after = batch[-1].id
+        position = batch[-1].position
 
 
 _HELD = "SELECT repository, digest, size FROM held_blobs"

@@ -1,0 +1,70 @@
+"""The names of what happens and of what runs: events, jobs, and how a run ends. Each is listed here and nowhere else.
+
+Pure: configuration, audit log, jobs and notifications share these words, and the reference pages are made from them.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+#: Every kind of event, with the sentence that documents it (`docs/reference/events.md` is made from this).
+EVENTS: Final[dict[str, str]] = {
+    "blob.pushed": "A blob was uploaded to the repository.",
+    "blob.mounted": "A blob that another repository holds was linked into this one without being sent again.",
+    "blob.deleted": "A blob was taken out of the repository.",
+    "manifest.pushed": "A manifest or index that the repository did not hold was pushed.",
+    "manifest.deleted": "A manifest or index was taken out of the repository, with every tag that pointed at it.",
+    "tag.set": "A tag was created or points at another manifest now.",
+    "tag.deleted": "A tag was deleted; the manifest that it pointed at stays until it is cleaned up.",
+    "user.added": "A user was added.",
+    "user.changed": "A user's password or rights were changed.",
+    "user.removed": "A user was removed, with every token that belonged to it.",
+    "token.created": "A token was created.",
+    "token.revoked": "A token was revoked.",
+    "config.reloaded": "A changed configuration was taken over while the server ran; the reason lists what changed.",
+    "config.refused": "A changed configuration was not taken over and the old one stays; the reason says why.",
+    "job.requested": "Somebody asked for a run; the reason names its kind.",
+    "job.cancelled": "Somebody cancelled a run; the reason names its kind.",
+    "job.retried": "Somebody asked for a run again that had ended; the reason names its kind.",
+    "housekeeping.finished": "A housekeeping run ended; its detail is the summary.",
+    "notify.tested": "Somebody sent a sample to a target; the reason names the target.",
+    "delivery.given_up": "A notification could not be delivered and is not tried any more; the reason says why.",
+    "delivery.replayed": "Somebody asked for a notification to be sent again; the reason names it.",
+    "secret.unavailable": "A secret could not be read again; what was last read of it serves on. The reason says why.",
+    "secret.restored": "A secret that could not be read can be read again.",
+}
+
+#: Every kind of job, with the sentence that documents it. A job KIND that ends writes the event `KIND.finished`.
+JOBS: Final[dict[str, str]] = {
+    "housekeeping": "Forget what is older than the configuration keeps: events, ended jobs, deliveries, dead tokens.",
+}
+
+
+class Outcome(StrEnum):
+    """How a run ended. These words stand literally in every payload, and decide a verb's exit code."""
+
+    SUCCESS = "success"
+    PARTIAL = "partial"
+    ERROR = "error"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+#: What each outcome means.
+OUTCOMES: Final[dict[Outcome, str]] = {
+    Outcome.SUCCESS: "Nothing failed.",
+    Outcome.PARTIAL: "Some of it failed.",
+    Outcome.ERROR: "None of it could be done, or the run broke.",
+    Outcome.SKIPPED: "It did not start; its reason is in the list below.",
+    Outcome.CANCELLED: "Somebody cancelled it.",
+}
+
+#: Why a run can be skipped.
+SKIPS: Final[dict[str, str]] = {
+    "already-running": "The run before it had not ended.",
+    "server-name-not-found": "The name of the server that was to do it could not be resolved.",
+    "server-refused": "The machine of the server refused the connection: nothing listens there.",
+    "server-timed-out": "The server, or the network on the way to it, did not answer in time.",
+    "server-unreachable": "The server could not be reached for another reason, which the text tells.",
+}
