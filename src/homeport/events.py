@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from homeport.clock import Clock
@@ -178,5 +179,24 @@ def _bounds(tx: Transaction) -> tuple[int, int]:
     return (row[0], row[1]) if row is not None and row[0] is not None else (0, -1)
 
 
+def told(event: Event) -> dict[str, Any]:
+    """The event as JSON has it, in answers and payloads."""
+    return {
+        "id": event.id,
+        "position": str(event.position),
+        "time": datetime.fromtimestamp(event.happened_at, UTC).isoformat().replace("+00:00", "Z"),
+        "kind": event.kind,
+        "actor": event.actor,
+        "address": event.address,
+        "repository": event.repository,
+        "digest": event.digest,
+        "tag": event.tag,
+        "reason": event.reason,
+        "run": event.run,
+        "detail": event.detail,
+    }
+
+
 def _event(row: Row) -> Event:
-    return Event(*row[:10], detail=None if row[10] is None else json.loads(row[10]), transaction=row[11])
+    event = Event(*row)
+    return event if event.detail is None else replace(event, detail=json.loads(row[10]))
