@@ -30,20 +30,21 @@ TOKEN_SECONDS_MAX = 86400
 class ConfiguredUser:
     """A user of the configuration. `secret` is its password, or the argon2id or bcrypt hash of it.
 
+    None where the vault that has it did not answer yet: the user is there, and no password is right.
     Raises `UserNameInvalid`, `PasswordInvalid`, `PasswordHashInvalid`.
     """
 
     name: str
-    secret: str = field(repr=False)
+    secret: str | None = field(repr=False)
     admin: bool = False
     #: None: the secret is the password itself.
     password_hash: str | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         users.check_name(self.name)
-        hashed = passwords.looks_like_hash(self.secret)
-        object.__setattr__(self, "password_hash", passwords.check_hash(self.secret) if hashed else None)
-        if not hashed:
+        hashed = self.secret is not None and passwords.looks_like_hash(self.secret)
+        object.__setattr__(self, "password_hash", passwords.check_hash(self.secret) if self.secret and hashed else None)
+        if self.secret is not None and not hashed:
             passwords.normalized(self.secret)
 
 
@@ -179,6 +180,8 @@ class Directory:
         if user.password_hash is not None:
             return await self._passwords.verify(password, user.password_hash)
         await self._passwords.verify(password, self._passwords.decoy)  # The same work as for everybody else.
+        if user.secret is None:
+            return False
         try:
             return hmac.compare_digest(passwords.normalized(password), passwords.normalized(user.secret))
         except PasswordInvalid:
