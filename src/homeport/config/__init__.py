@@ -5,7 +5,7 @@ JSON Schema, the commented file of `homeport init` and the reference page are ma
 refused with its line. A secret is a reference, never a value. No other module reads the environment.
 """
 
-from homeport.config.loading import ConfigError, Problem, changes, load
+from homeport.config.loading import ConfigError, Problem, changes, load, located
 from homeport.config.references import SecretReference, SecretUnreadable, process_environment
 from homeport.config.settings import (
     Access,
@@ -57,5 +57,6 @@ __all__ = [
     "Vaultwarden",
     "changes",
     "load",
+    "located",
     "process_environment",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,20 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     except ValidationError as error:
         details = sorted(error.errors(), key=lambda detail: document.line(_location(detail)) or 0)
         raise ConfigError([_problem(detail, path, document, sources) for detail in details]) from None
+
+
+def located(problems: Iterable[Problem], path: Path | None) -> list[Problem]:
+    """The same problems; those that name a setting, since they showed only when it was used, with its line in the file."""
+    try:
+        document = _read(path) if path else None
+    except ConfigError:
+        document = None
+    found = []
+    for problem in problems:
+        location = tuple(problem.where.split("."))
+        line = document.line(location) if document and location[0] in Settings.model_fields else None
+        found.append(Problem(f"{path}:{line}", str(problem)) if line else problem)
+    return found
 
 
 def changes(old: Settings, new: Settings) -> list[Setting]:
