@@ -280,6 +280,40 @@ async def test_a_personal_token_is_its_owner_whatever_name_comes_with_it(
     assert not passwords.checked
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
+async def test_a_token_by_itself_is_a_bearer(
+    logins: Logins, ada: str, database: Database, clock: HandClock, passwords: CountedPasswords, scheme: str
+) -> None:
+    """A program that was given nothing but the token need not know whose it is."""
+    personal = await add_adas_token(database, clock, limits=LIMITS)
+    robot = await add_token(database, clock, kind="robot", owner="ci", limits=LIMITS)
+    assert await logins.authenticate(f"{scheme} {personal}", ADDRESS) == Actor("user", "ada", limits=LIMITS)
+    assert await logins.authenticate(f"{scheme} {robot}", ADDRESS) == Actor("robot", "ci", limits=LIMITS)
+    found = await database.read(tokens.find, robot.id)
+    assert found
+    assert found.used_at == clock.now()
+    assert not passwords.checked
+    assert not logins._bearers  # It costs nothing, so it is not remembered, and crowds out nobody.
+
+
+async def test_a_bearer_that_is_no_good_token_is_refused_and_slows_nobody(
+    logins: Logins, ada: str, database: Database, clock: HandClock
+) -> None:
+    refresh = await add_adas_token(database, clock, kind="refresh", expires_at=clock.now() + 60)
+    revoked = await add_adas_token(database, clock)
+    await logins.authenticate(f"Bearer {revoked}", ADDRESS)
+    await database.write(tokens.revoke, clock, ORIGIN, revoked.id)
+    expired = await add_adas_token(database, clock, expires_at=clock.now() + 1)
+    clock.advance(1)
+    known = await add_adas_token(database, clock)
+    for text in (refresh, revoked, expired, Secret(known.id, "0" * 40), Secret.new(clock), f"{known}x", f"x {known}"):
+        for _ in range(ADDRESS_FAILURES_FREE):
+            with pytest.raises(Unauthorized):
+                await logins.authenticate(f"Bearer {text}", ADDRESS)
+    await logins.authenticate(ADA, ADDRESS)
+    await logins.authenticate(f"Bearer {known}", ADDRESS)
+
+
 async def test_a_robot_is_only_its_token(logins: Logins, ada: str, database: Database, clock: HandClock) -> None:
     secret = await add_token(database, clock, kind="robot", owner="ada", limits=LIMITS)
     assert await logins.authenticate(basic("ada", str(secret)), ADDRESS) == Actor("robot", "ada", limits=LIMITS)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from homeport.auth import permissions
 from homeport.auth.actors import ANONYMOUS, EVERY_RIGHT, NO_RIGHT, SYSTEM, Actor, Limit, Right, Scope
 from homeport.auth.errors import PolicyInvalid
-from homeport.auth.permissions import ANSWERS_MAX, Policy, Rule, listable, may, may_list, rights
+from homeport.auth.permissions import ANSWERS_MAX, Policy, Rule, listable, may, may_administer, may_list, rights
 
 PULL, PUSH, DELETE, ADMIN = Right
 ADA = Actor("user", "ada")
@@ -181,6 +181,37 @@ def test_listing_takes_its_own_scope_and_shows_what_may_be_pulled() -> None:
     assert not may(POLICY, catalog, PULL, "team/app")
     assert not listable(POLICY, ANONYMOUS, "app")
     assert listable(POLICY, ANONYMOUS, "open/app")
+
+
+ADMIN_EVERYWHERE = Limit(("**",), some(ADMIN))
+
+
+@pytest.mark.parametrize(
+    ("actor", "expected"),
+    [
+        (SYSTEM, True),
+        (ROOT, True),
+        (Actor("user", "root", admin=True, limits=(ADMIN_EVERYWHERE,)), True),
+        (robot(ADMIN_EVERYWHERE), True),
+        (robot(Limit(("team/**",), some(PULL)), Limit(("x", "**"), some(PUSH, ADMIN))), True),
+        (ANONYMOUS, False),
+        (ADA, False),
+        (OPS, False),
+        # Limits narrow: they make no administrator of who is none, and one of them has to say all of it.
+        (Actor("user", "ada", limits=(ADMIN_EVERYWHERE,)), False),
+        (Actor("user", "root", admin=True, limits=()), False),
+        (Actor("user", "root", admin=True, limits=(Limit(("**",), some(PULL, PUSH, DELETE)),)), False),
+        (robot(Limit(("team/**",), some(ADMIN))), False),
+        (robot(Limit(("*", "*/**"), some(ADMIN))), False),
+        (robot(Limit(("**",), some(PULL, PUSH, DELETE))), False),
+        (robot(Limit(("team/**",), some(ADMIN)), Limit(("**",), some(PULL))), False),
+        # A bearer token is for repositories, whoever asked for it.
+        (Actor("user", "root", admin=True, scope=Scope(frozenset({("a", ADMIN)}), catalog=True)), False),
+        (Actor("robot", "ci", limits=(ADMIN_EVERYWHERE,), scope=Scope(frozenset())), False),
+    ],
+)
+def test_who_administers(actor: Actor, expected: bool) -> None:
+    assert may_administer(actor) is expected
 
 
 def test_actors_in_the_audit_log() -> None:

@@ -94,7 +94,8 @@ class Logins:
     async def authenticate(self, authorization: str | None, address: str) -> Actor:
         """Who sends this header from `address`. No header, and an empty user with an empty password, are anonymous.
 
-        Basic takes a user's password or a token (then the user's name does not matter), Bearer what `token` gave.
+        Basic takes a user's password or a token (then the user's name does not matter), Bearer what `token` gave or a
+        personal or robot token by itself.
         Raises `Unauthorized`, and `TooManyRequests` after repeated failures.
         """
         return (await self._login(authorization, address)).actor
@@ -189,21 +190,24 @@ class Logins:
         memory.pop(digest, None)
         costly = False  # What is checked in no time need not be remembered, and can be written in countless ways.
         if scheme.lower() == "bearer":
-            login = await self._by_bearer(directory, credentials.strip())
+            if secret := Secret.parse(credentials.strip()):
+                login = await self._by_token(directory, secret)
+            else:
+                login = await self._by_bearer(directory, credentials.strip())
+                costly = True
         elif scheme.lower() == "basic":
             user, password = _user_and_password(credentials)
             if not user and not password:
                 login = NOBODY
             elif secret := Secret.parse(password):
-                # Nobody guesses a token, so a wrong one (of a forgotten job, again and again) slows nobody down.
-                login = _proven(await directory.by_token(secret), "the token is unknown, expired or revoked")
+                login = await self._by_token(directory, secret)
             else:
                 login = await self._by_password(directory, user, password, address, trusted=trusted)
                 costly = True
         else:
             raise Unauthorized("the Authorization header is neither Basic nor Bearer")
         found = _Remembered(login, directory, self._clock.monotonic() + REMEMBER_SECONDS)
-        if memory is self._bearers or costly:
+        if costly:
             if len(memory) >= REMEMBERED_MAX:
                 del memory[next(iter(memory))]
             memory[digest] = found
@@ -220,6 +224,10 @@ class Logins:
             login = await directory.by_password(user, password)
             attempt.right = login is not None
         return _proven(login, "wrong user or password")
+
+    async def _by_token(self, directory: Directory, secret: Secret) -> Login:
+        # Nobody guesses a token, so a wrong one (of a forgotten job, again and again) slows nobody down.
+        return _proven(await directory.by_token(secret), "the token is unknown, expired or revoked")
 
     async def _by_bearer(self, directory: Directory, text: str) -> Login:
         try:

@@ -17,13 +17,15 @@ from homeport.auth.actors import EVERY_RIGHT, NO_RIGHT, Actor, Limit, Right
 from homeport.auth.errors import PolicyInvalid
 from homeport.oci import patterns
 
-__all__ = ["Policy", "Right", "Rule", "Visibility", "may", "may_list", "rights"]
+__all__ = ["Policy", "Right", "Rule", "Visibility", "may", "may_administer", "may_list", "rights"]
 
 Visibility: TypeAlias = Literal["public", "private"]
 
 #: The names in `Rule.allow` that are nobody's: everybody who is logged in, and everybody.
 SIGNED_IN: Final = "*"
 ANYBODY: Final = "anonymous"
+#: The pattern of every repository.
+EVERYTHING: Final = "**"
 
 #: How many answers a policy remembers. When they are that many it forgets all and begins anew.
 ANSWERS_MAX = 8192
@@ -105,6 +107,19 @@ def listable(policy: Policy, actor: Actor, repository: str) -> bool:
     if actor.scope is not None:
         actor = Actor(actor.kind, actor.name, actor.groups, actor.admin, actor.limits)
     return may(policy, actor, Right.PULL, repository)
+
+
+def may_administer(actor: Actor) -> bool:
+    """Whether `actor` may see and change what belongs to the whole registry: its runs, its audit log, its secrets.
+
+    Administrators may, and robots; with a token of either that has limits, only if those give `admin` on `**`. A bearer
+    token never: it was asked for to reach repositories.
+    """
+    if actor.scope is not None or not (actor.admin or actor.kind == "robot"):
+        return False
+    return actor.limits is None or any(
+        Right.ADMIN in limit.rights and EVERYTHING in limit.patterns for limit in actor.limits
+    )
 
 
 def _work_out(policy: Policy, actor: Actor, repository: str) -> frozenset[Right]:
