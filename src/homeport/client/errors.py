@@ -6,17 +6,29 @@ asked, and no password, token, signed query or control character is in it (`reda
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 
 class ClientError(Exception):
     """A call to another host did not do what it was for."""
 
 
+class Cause(StrEnum):
+    """Why a connection failed, for those who tell these apart."""
+
+    NAME_NOT_FOUND = "name-not-found"
+    REFUSED = "refused"
+    TIMED_OUT = "timed-out"
+    OTHER = "unreachable"
+
+
 class ConnectionFailed(ClientError):
     """The host was not reached, or the connection broke or stood still. `temporary`: trying again may help."""
 
-    def __init__(self, text: str, *, temporary: bool) -> None:
+    def __init__(self, text: str, *, temporary: bool, cause: Cause = Cause.OTHER) -> None:
         super().__init__(text)
         self.temporary = temporary
+        self.cause = cause
 
 
 class TlsFailed(ConnectionFailed):

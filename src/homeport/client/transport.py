@@ -11,6 +11,7 @@ Knows nothing of registries or logins. Holds:
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -25,7 +26,7 @@ from aiohttp.abc import ResolveResult
 from yarl import URL
 
 from homeport.client import trust
-from homeport.client.errors import BadAnswer, ClientError, ConnectionFailed, TlsFailed, Untrusted
+from homeport.client.errors import BadAnswer, Cause, ClientError, ConnectionFailed, TlsFailed, Untrusted
 from homeport.client.redaction import plain_text, shown_url
 from homeport.client.retries import TEMPORARY_STATUSES, Retries
 from homeport.client.settings import ClientSettings
@@ -361,22 +362,28 @@ def _connection_failed(error: Exception, request: Request) -> ConnectionFailed:
             )
         case aiohttp.ClientConnectorDNSError():
             again = getattr(error.os_error, "errno", None) == socket.EAI_AGAIN
-            return ConnectionFailed(f"{request}: there is no host {host}", temporary=again)
+            text = f"{request}: there is no host {host}"
+            return ConnectionFailed(text, temporary=again, cause=Cause.NAME_NOT_FOUND)
         case aiohttp.ClientConnectorSSLError():
             return TlsFailed(f"{request}: no TLS with {host}: {_reason(error.os_error)}", temporary=False)
         case aiohttp.ClientConnectorError():
             text = f"{request}: cannot connect to {host}:{request.url.port}: {_reason(error.os_error)}"
             if request.url.scheme == "https" and isinstance(error.os_error, ConnectionResetError):
                 return TlsFailed(text, temporary=True)
-            return ConnectionFailed(text, temporary=True)
+            return ConnectionFailed(text, temporary=True, cause=_cause(error.os_error))
         case aiohttp.ConnectionTimeoutError():
-            return ConnectionFailed(f"{request}: {host} does not answer", temporary=True)
+            return ConnectionFailed(f"{request}: {host} does not answer", temporary=True, cause=Cause.TIMED_OUT)
         case TimeoutError():
-            return ConnectionFailed(f"{request}: nothing moved for too long", temporary=True)
+            return ConnectionFailed(f"{request}: nothing moved for too long", temporary=True, cause=Cause.TIMED_OUT)
         case aiohttp.ClientOSError():
             return ConnectionFailed(f"{request}: the connection broke: {_reason(error)}", temporary=True)
         case _:
             return ConnectionFailed(f"{request}: the connection was closed early", temporary=True)
+
+
+def _cause(error: OSError) -> Cause:
+    known = {errno.ECONNREFUSED: Cause.REFUSED, errno.ETIMEDOUT: Cause.TIMED_OUT}
+    return known.get(error.errno or 0, Cause.OTHER)
 
 
 def _reason(error: Exception) -> str:
