@@ -158,6 +158,14 @@ def remove_of(tx: Transaction, owner: str, user_id: int, kind: Kind | None = Non
     tx.run("DELETE FROM tokens WHERE owner = ? AND user_id = ? AND kind = coalesce(?, kind)", (owner, user_id, kind))
 
 
+def prune(tx: Transaction, before: float, limit: int = 1_000) -> int:
+    """Forget tokens, at most `limit`, that expired before `before`; how many those were."""
+    return tx.run(
+        "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
+        (before, limit),
+    )
+
+
 def used(tx: Transaction, clock: Clock, id: str) -> None:  # noqa: A002
     """Note that the token is in use; a refresh token is good for longer then."""
     now = clock.now()

@@ -49,7 +49,7 @@ CREATE INDEX jobs_by_state ON jobs (state, due_at);
 -- owner: jobs/joblog.py
 -- The newest lines of what a job said.
 CREATE TABLE job_lines (
-    job_id BIGINT NOT NULL,
+    job_id BIGINT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
     number BIGINT NOT NULL,
     said_at DOUBLE PRECISION NOT NULL,
     text TEXT NOT NULL,

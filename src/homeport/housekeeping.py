@@ -1,0 +1,48 @@
+"""The job that forgets what is older than the configuration keeps.
+
+Holds: each batch is a transaction of its own, so that nobody waits long for it; what fails keeps nothing else from
+going. What was already forgotten stays so, however the run ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+from homeport.clock import Clock
+from homeport.db.database import Database, Transaction
+from homeport.jobs.summary import Failure, Summary
+from homeport.jobs.work import Kind, Run
+
+#: A fact that forgets what is older than a moment, at most so many, and says how many those were.
+Prune: TypeAlias = Callable[[Transaction, float, int], int]
+
+NAME: Final = "housekeeping"
+#: How many rows go in one transaction.
+BATCH_ROWS: Final = 500
+
+
+def kind(database: Database, clock: Clock, prunes: Callable[[], Mapping[str, tuple[Prune, float]]]) -> Kind:
+    """The kind of job. `prunes` is asked at each run: by what name, what forgets it, and how many seconds it is kept."""
+
+    async def run(run: Run) -> Summary:
+        counts: dict[str, int] = {}
+        failures: list[Failure] = []
+        wanted = prunes()
+        for number, (name, (prune, keep_seconds)) in enumerate(wanted.items()):
+            await run.progress(number, len(wanted), text=name)
+            counts[name] = 0
+            before = clock.now() - keep_seconds
+            try:
+                # It can be undone by a power cut, and is done again then.
+                while forgotten := await database.jot(prune, before, BATCH_ROWS):
+                    counts[name] += forgotten
+                    await run.progress(number, len(wanted), text=name)
+            except Exception as error:  # noqa: BLE001 (the others are to go all the same, and it is told)
+                failures.append(Failure(name, str(error)))
+                await run.say(f"{name}: {error}")
+            if counts[name]:
+                await run.say(f"{name}: {counts[name]} forgotten")
+        return Summary.of(counts, failures, len(wanted) - len(failures))
+
+    return Kind(NAME, run)
