@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class ServerFailedError(Exception):
 
 
 class Homeport:
-    """One `homeport serve` process, in a folder of its own; may be started again and again on the same data.
+    """One `homeport serve` (or `up`) process, in a folder of its own; may be started again and again on the same data.
 
     Unless the configuration says otherwise there are four users (`passwords` has theirs): `admin`; `writer`, who may
     pull and push everywhere; `reader`, who may pull everywhere; and `stranger`, who has no right at all. Nobody may
@@ -62,20 +63,30 @@ class Homeport:
         """All that the last start printed, standard output and error together."""
         return self._log_file.read_text(errors="replace") if self._starts else ""
 
-    def start(self, config: Config | None = None, *, tls: bool = False, data: Path | None = None, port: int = 0) -> str:
+    def start(
+        self,
+        config: Config | None = None,
+        *,
+        tls: bool = False,
+        data: Path | None = None,
+        port: int = 0,
+        verb: str = "serve",
+        environ: Mapping[str, str] | None = None,
+    ) -> str:
         """Start, wait until it is ready, and return the URL. Keys of `config` win over ours, also inside a section."""
         assert self._process is None, "already running"
         self.data = data or self.data
         config_file = self.folder / "homeport.yaml"
         config_file.write_text(yaml.safe_dump(self._config(config or {}, tls=tls)))
-        command = [sys.executable, "-m", "homeport", "serve", "--config", str(config_file)]
+        command = [sys.executable, "-m", "homeport", verb, "--config", str(config_file)]
         command += ["--data", str(self.data), "--listen", f"127.0.0.1:{port}"]
         self._starts += 1
         with self._log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env={name: value for name, value in os.environ.items() if not name.startswith("HOMEPORT_")},
+                env={name: value for name, value in os.environ.items() if not name.startswith("HOMEPORT_")}
+                | dict(environ or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
