@@ -13,7 +13,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from homeport.cli.initialize import template
-from homeport.config import Address, ConfigError, SecretReference, SecretUnreadable, Settings, changes, load
+from homeport.config import Address, ConfigError, SecretReference, SecretUnreadable, Settings, changes, load, references
 from homeport.config.tree import schema, settings, variables
 
 Load = Callable[..., Settings]
@@ -171,12 +171,68 @@ def test_every_problem_is_told_at_once_in_the_order_of_the_file(refused: Callabl
     assert [problem.split(":")[0] for problem in found] == ["1", "3", "4"]
 
 
-@pytest.mark.parametrize("pasted", ["hunter2secret", "vault:Registry", "bw:Registry", "env:", "file:", "env:a b"])
+@pytest.mark.parametrize("pasted", ["hunter2secret", "vault:Registry", "env:", "file:", "env:a b"])
 def test_a_secret_is_a_reference_and_is_never_repeated(refused: Callable[..., list[str]], pasted: str) -> None:
     (found,) = refused(yaml.safe_dump({"access": {"users": {"ada": {"password": pasted}}}}))
     assert "access.users.ada.password: " in found
     assert "env:" in found or "file:" in found
     assert "hunter2secret" not in found
+
+
+@pytest.mark.parametrize("reference", ["vault:", "vault: ", "bw:#uri", "vault:A#", "vault:A#totp", "vault:A#field:"])
+def test_a_malformed_reference_to_a_vault_is_refused_and_told_how_it_goes(
+    refused: Callable[..., list[str]], reference: str
+) -> None:
+    (found,) = refused(f"secrets: {VAULT}\nnotify: {{ops: {{on: ['*'], url: '{reference}'}}}}")
+    assert found.startswith("2: notify.ops.url: after ")
+
+
+VAULT = "{vaultwarden: {url: 'https://lan/vault/', client_id: env:I, client_secret: env:S, password: env:P}}"
+
+
+def test_what_is_in_a_vault_needs_one(refused: Callable[..., list[str]], load_text: Load) -> None:
+    text = "notify:\n  ops:\n    on: ['*']\n    url: vault:Webhook\naccess: {users: {ada: {password: 'vault:A'}}}\n"
+    first, second = refused(text)
+    assert first.startswith("4: notify.ops.url: is in a vault and none is known: say with 'secrets.vaultwarden' which")
+    assert second.startswith("5: access.users.ada.password: is in a vault")
+    (in_variable,) = refused("", {"HOMEPORT_ACCESS_USERS": "{ada: {password: 'vault:A'}}"})
+    assert in_variable.startswith("HOMEPORT_ACCESS_USERS: access.users.ada.password: is in a vault")
+    found = load_text(f"{text}secrets: {VAULT}")
+    assert found.secrets.vaultwarden is not None
+    assert found.secrets.vaultwarden.url == "https://lan/vault"
+
+
+@pytest.mark.parametrize("key", ["client_id", "client_secret", "password"])
+def test_what_opens_the_vault_cannot_be_in_it(refused: Callable[..., list[str]], key: str) -> None:
+    (found,) = refused("secrets: " + re.sub(rf"{key}: env:.", f"{key}: vault:Key", VAULT))
+    assert found.startswith(f"1: secrets.vaultwarden.{key}: opens the vault, so it cannot be in it")
+
+
+@pytest.mark.parametrize("url", ["vault.lan", "https://ada:x@vault.lan", "https://vault.lan/?x=1", "ftp://vault.lan"])
+def test_the_address_of_a_vault(refused: Callable[..., list[str]], url: str) -> None:
+    (found,) = refused("secrets: " + VAULT.replace("https://lan/vault/", url))
+    assert found.startswith("1: secrets.vaultwarden.url: must be its address, such as https://vault.lan or")
+
+
+def test_every_secret_in_use_is_found_with_its_setting(load_text: Load) -> None:
+    found = load_text(
+        "access: {users: {ada: {password: 'env:ADA'}}}\n"
+        "notify: {ops: {on: ['*'], url: vault:Hook#uri, secret: 'vault:Sign#field:key', headers: {X-T: file:/t}},"
+        " lan: {on: ['*'], url: 'https://hook.lan/'}}\n"
+        f"secrets: {VAULT}"
+    )
+    assert [(name, str(reference)) for name, reference in references(found)] == [
+        ("access.users.ada.password", "env:ADA"),
+        ("notify.ops.url", "vault:Hook#uri"),
+        ("notify.ops.secret", "vault:Sign#field:key"),
+        ("notify.ops.headers.X-T", "file:/t"),
+        ("secrets.vaultwarden.client_id", "env:I"),
+        ("secrets.vaultwarden.client_secret", "env:S"),
+        ("secrets.vaultwarden.password", "env:P"),
+    ]
+    assert references(Settings()) == []
+    asking = load_text("access: {users: {ada: {password: 'bw:Ada'}}}")
+    assert [name for name, _ in references(asking)] == ["access.users.ada.password", "secrets.bw.session"]
 
 
 def test_a_secret_is_read_where_it_is(tmp_path: Path) -> None:
@@ -284,8 +340,10 @@ def test_the_commented_file_says_the_defaults(load_text: Load) -> None:
     uncommented = re.sub(r"(?m)^( *)#(\w)", r"\1\2", template())
     found = load_text(uncommented)
     assert found.server.tls is not None
+    assert found.secrets.vaultwarden is not None
     without_tls = found.server.model_copy(update={"tls": None})
-    assert found.model_copy(update={"server": without_tls}) == Settings()
+    without_vault = found.secrets.model_copy(update={"vaultwarden": None})
+    assert found.model_copy(update={"server": without_tls, "secrets": without_vault}) == Settings()
     for setting in settings():
         assert setting.help in template(), setting.name
 

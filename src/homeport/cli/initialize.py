@@ -60,7 +60,9 @@ def _section(model: type[BaseModel], depth: int) -> list[str]:
             lines += _entries(field.annotation, indent)
             lines += [f"{indent}#{name}: {_flow(field.default)}\n"]
         elif field.default is None:
-            required = ", ".join(f"{key}: /path" for key in below.model_fields)
+            required = ", ".join(
+                f"{key}: {(each.examples or ['/path'])[0]}" for key, each in below.model_fields.items()
+            )
             lines += [f"\n{indent}# {field.description}\n"]
             lines += [f"{indent}#   {setting.name}: {setting.help}\n" for setting in settings(below)]
             lines += [f"{indent}#{name}: {{{required}}}\n"]

@@ -28,6 +28,7 @@ from homeport.config.settings import (
     User,
     Vaultwarden,
 )
+from homeport.config.tree import references
 from homeport.config.values import Address
 
 __all__ = [
@@ -59,4 +60,5 @@ __all__ = [
     "load",
     "located",
     "process_environment",
+    "references",
 ]

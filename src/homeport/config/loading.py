@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from homeport.config.document import BYTES_MAX, Document, DocumentError, Location
 from homeport.config.references import SecretUnreadable, read_secret_file
 from homeport.config.settings import Settings
-from homeport.config.tree import PREFIX, Setting, settings, siblings, variables
+from homeport.config.tree import PREFIX, Setting, located_references, settings, siblings, variables, written
 
 #: What Kubernetes and Docker links put into the environment of everything that runs beside a service named "homeport".
 _SERVICE_LINK = re.compile(
@@ -41,6 +41,12 @@ _PLAIN_WORDS = {
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
 }
+
+
+_VAULTLESS = (
+    "is in a vault and none is known: say with 'secrets.vaultwarden' which (its url, client_id, client_secret and"
+    " password), or write 'env:NAME' or 'file:/path'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +74,23 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     if not isinstance(document.value, dict):
         raise ConfigError([Problem(f"{path}:1", "must be a map of settings, such as 'data: /var/lib/homeport'")])
     sources = _override(document.value, environ)
+    place = _Place(path, document, sources)
     try:
-        return Settings.model_validate(document.value)
+        tree = Settings.model_validate(document.value)
     except ValidationError as error:
         details = sorted(error.errors(), key=lambda detail: document.line(_location(detail)) or 0)
-        raise ConfigError([_problem(detail, path, document, sources) for detail in details]) from None
+        raise ConfigError(
+            [place.problem(_location(detail), _words(detail, _location(detail))) for detail in details]
+        ) from None
+    lost = [location for location, each in located_references(tree) if each.kind == "vault"]
+    if lost and tree.secrets.vaultwarden is None:
+        lost.sort(key=lambda location: document.line(location) or 0)
+        raise ConfigError([place.problem(location, _VAULTLESS) for location in lost])
+    return tree
 
 
 def located(problems: Iterable[Problem], path: Path | None) -> list[Problem]:
-    """The same problems; those that name a setting, since they showed only when it was used, with its line in the file."""
+    """The same problems; those that name a setting (they showed only when it was used) with its line in the file."""
     try:
         document = _read(path) if path else None
     except ConfigError:
@@ -169,14 +183,22 @@ def _location(error: ErrorDetails) -> Location:
     return tuple(step for step in error["loc"] if step != "[key]")
 
 
-def _problem(error: ErrorDetails, path: Path | None, document: Document, sources: dict[Location, str]) -> Problem:
-    location = _location(error)
-    where = next((sources[location[:end]] for end in range(len(location), 0, -1) if location[:end] in sources), None)
-    if where is None:
-        line = document.line(location)
-        where = f"{path}:{line}" if line else str(path)
-    name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location).removeprefix(".")
-    return Problem(where, f"{name}: {_words(error, location)}")
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where settings came from."""
+
+    path: Path | None
+    document: Document
+    #: The variables that settings came from.
+    sources: Mapping[Location, str]
+
+    def problem(self, location: Location, message: str) -> Problem:
+        ends = range(len(location), 0, -1)
+        where = next((self.sources[location[:end]] for end in ends if location[:end] in self.sources), None)
+        if where is None:
+            line = self.document.line(location)
+            where = f"{self.path}:{line}" if line else str(self.path)
+        return Problem(where, f"{written(location)}: {message}")
 
 
 def _words(error: ErrorDetails, location: Location) -> str:

@@ -26,6 +26,7 @@ from homeport.config.values import (
     Network,
     Number,
     Pattern,
+    ServerUrl,
     Size,
     Subject,
     Url,
@@ -242,10 +243,19 @@ class Target(_Section):
 class Vaultwarden(_Section):
     """A Vaultwarden or Bitwarden server. What it holds is referred to as vault:ITEM."""
 
-    url: Url = Field(description="Its address, such as https://vault.lan.")
-    client_id: LocalSecret = Field(description="Where the client_id of the account's API key (user.…) is.")
-    client_secret: LocalSecret = Field(description="Where the client_secret of the account's API key is.")
-    password: LocalSecret = Field(description="Where the account's master password is; the key alone opens nothing.")
+    url: ServerUrl = Field(description="Its address, such as https://vault.lan.", examples=["https://vault.lan"])
+    client_id: LocalSecret = Field(
+        description="Where the client_id of the account's API key (user.…) is.",
+        examples=["file:/run/secrets/vault_client_id"],
+    )
+    client_secret: LocalSecret = Field(
+        description="Where the client_secret of the account's API key is.",
+        examples=["file:/run/secrets/vault_client_secret"],
+    )
+    password: LocalSecret = Field(
+        description="Where the account's master password is; the key alone opens nothing.",
+        examples=["file:/run/secrets/vault_password"],
+    )
 
 
 class Bitwarden(_Section):

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, Strict
 from pydantic.fields import FieldInfo
 
+from homeport.config.document import Location
+from homeport.config.references import SecretReference
 from homeport.config.settings import Settings
 
 PREFIX = "HOMEPORT_"
@@ -116,6 +118,40 @@ def siblings(location: tuple[str | int, ...]) -> list[str]:
             return []
     model = section(kind)
     return list(model.model_fields) if model else []
+
+
+def located_references(tree: Settings) -> Iterator[tuple[Location, SecretReference]]:
+    """Every secret in use and its place in the tree, in the order of the tree."""
+    found = list(_references_below(tree, ()))
+    asks_bw = any(reference.kind == "bw" for _, reference in found)
+    for location, reference in found:
+        # Its session has a default, and is a secret in use only where something is read with it.
+        if asks_bw or location != ("secrets", "bw", "session"):
+            yield location, reference
+
+
+def _references_below(value: Any, location: Location) -> Iterator[tuple[Location, SecretReference]]:
+    if isinstance(value, SecretReference):
+        yield location, value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _references_below(getattr(value, name), (*location, name))
+    elif isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from _references_below(below, (*location, key))
+    elif isinstance(value, tuple):
+        for index, below in enumerate(value):
+            yield from _references_below(below, (*location, index))
+
+
+def references(tree: Settings) -> list[tuple[str, SecretReference]]:
+    """Every secret in use, each with its setting's name."""
+    return [(written(location), reference) for location, reference in located_references(tree)]
+
+
+def written(location: Location) -> str:
+    """A place of the tree as people write it: `access.rules[0].allow`."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location).removeprefix(".")
 
 
 def schema() -> dict[str, Any]:

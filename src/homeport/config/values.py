@@ -25,6 +25,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _EVERYBODY = "anonymous"
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
 
+_SERVER_URL = re.compile(rf"https?://({_HOST_NAME.pattern})(/[A-Za-z0-9._~/-]*)?")
+
 
 def _quantity(value: Any, units: dict[str, int], example: str) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
@@ -82,6 +84,12 @@ def _check_url(value: str) -> str:
     if not separator or scheme not in ("http", "https") or not _HOST_NAME.fullmatch(host):
         raise ValueError("must be the address that clients use, such as https://registry.example.org, without a path")
     return f"{scheme}://{host}"
+
+
+def _check_place_of_a_server(value: str) -> str:
+    if not _SERVER_URL.fullmatch(value):
+        raise ValueError("must be its address, such as https://vault.lan or https://lan.example.org/vault")
+    return value.rstrip("/")
 
 
 def _check_pattern(value: str) -> str:
@@ -148,6 +156,8 @@ Network = Annotated[
     IPv4Network | IPv6Network, PlainValidator(_parse_network), PlainSerializer(str), WithJsonSchema({"type": "string"})
 ]
 Url = Annotated[str, AfterValidator(_check_url)]
+#: One that may lie below a path.
+ServerUrl = Annotated[str, AfterValidator(_check_place_of_a_server)]
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Subject = Annotated[str, AfterValidator(_check_subject)]
