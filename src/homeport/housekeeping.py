@@ -23,7 +23,7 @@ BATCH_ROWS: Final = 500
 
 
 def kind(database: Database, clock: Clock, prunes: Callable[[], Mapping[str, tuple[Prune, float]]]) -> Kind:
-    """The kind of job. `prunes` is asked at each run: by what name, what forgets it, and how many seconds it is kept."""
+    """The kind of job. `prunes` is asked at each run: under each name what forgets it, and how long it is kept."""
 
     async def run(run: Run) -> Summary:
         counts: dict[str, int] = {}
