@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("db", "storage", "client"),
     ("jobs", "events", "secretstore", "auth"),
     ("registry",),
-    ("mirror", "build", "notify", "garbage", "backup", "deploy"),
+    ("administration", "mirror", "build", "notify", "garbage", "backup", "deploy"),
     ("server", "web", "cli"),
     ("app",),
     ("__main__",),
@@ -57,7 +57,7 @@ AMBIENT: Mapping[str, tuple[str, ...]] = {
     "randomness": ("random", "secrets", "uuid", "os.urandom", "os.getrandom"),
     "environment": ("os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"),
     "threads": ("threading", "_thread", "concurrent", "multiprocessing", "asyncio.to_thread", "queue"),
-    "processes": ("subprocess", "os.fork", "os.system", "os.popen", "os.spawn", "os.posix_spawn",
+    "processes": ("subprocess", "os.fork", "os.system", "os.popen", "os.spawn", "os.posix_spawn", "os.killpg",
                   "asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell", "asyncio.subprocess"),
     "network": ("socket", "ssl", "http.client", "http.server", "urllib.request", "aiohttp", "socketserver", "select",
                 "asyncio.open_connection", "asyncio.start_server", "asyncio.open_unix_connection"),
@@ -69,7 +69,7 @@ AMBIENT: Mapping[str, tuple[str, ...]] = {
 #: The same where only the method's name is known: `loop.run_in_executor`, `path.read_text`.
 AMBIENT_METHODS: Mapping[str, str] = {
     "run_in_executor": "threads", "call_later": "time", "call_at": "time",
-    "add_signal_handler": "processes",
+    "add_signal_handler": "processes", "subprocess_exec": "processes", "subprocess_shell": "processes",
     "read_text": "disk", "read_bytes": "disk", "write_text": "disk", "write_bytes": "disk", "touch": "disk",
     "iterdir": "disk",
 }  # fmt: skip
@@ -80,7 +80,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "db/sqlite.py": ("disk",),  # ... which it makes before SQLite does, and whose log it flushes.
     "db/migrate.py": ("disk",),  # Schema files, which are part of the package.
     "client/transport.py": ("network", "time-outs"),  # The one door to other registries, and how long to wait at it.
-    "client/credentials.py": ("environment", "processes", "time-outs"),  # Docker's configuration and helper programs.
+    "client/programs.py": ("processes",),  # The one door to other programs.
     "server/listener.py": ("network", "time"),  # Granian on a real socket: nothing of it runs in a simulation.
     "config/": ("environment",),  # The one door to it.
     "app.py": ("processes", "terminal"),  # Signals, and the stream that the log is written to.

@@ -119,6 +119,16 @@ def after(tx: Transaction, position: Position, limit: int = 1_000) -> list[Event
     return list(map(_event, rows))
 
 
+def before(tx: Transaction, position: Position, limit: int = 1_000) -> list[Event]:
+    """The last `limit` events before `position`, in the order of the log: the way back from `end`."""
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM event_log WHERE (transaction_id, id) < (?, ?)"  # noqa: S608
+        " ORDER BY transaction_id DESC, id DESC LIMIT ?",
+        (position.transaction, position.id, limit),
+    )
+    return list(map(_event, reversed(rows)))
+
+
 def get(tx: Transaction, event_id: int) -> Event | None:
     """The event of this id."""
     row = tx.one(f"SELECT {_COLUMNS} FROM event_log WHERE id = ?", (event_id,))  # noqa: S608
