@@ -1,0 +1,34 @@
+"""What came of one try to tell somebody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+#: sent: it was taken. retry: trying again may help. refused: it never will.
+Outcome: TypeAlias = Literal["sent", "retry", "refused"]
+
+ANSWER_CHARACTERS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One try. `answer` is for people: what the receiver said, or why it could not be asked; no secret is in it."""
+
+    #: HTTP's status; None where there was no answer, or the receiver is not spoken to by us.
+    status: int | None
+    answer: str
+    outcome: Outcome
+    #: For how many seconds the receiver asks us to stay away, where it says so.
+    retry_after: float | None = None
+    #: What it was taken for: a format, or a chat service by its name.
+    receiver: str = ""
+
+    def told(self) -> dict[str, Any]:
+        """The try as JSON has it."""
+        return {
+            "status": self.status,
+            "answer": self.answer,
+            "outcome": self.outcome,
+            "receiver": self.receiver,
+        }
