@@ -23,10 +23,17 @@ class Received:
         return json.loads(self.body)
 
 
-class Receiver:
-    """Answers every POST and PUT with the status that `status` gives, 204 unless the test says otherwise."""
+@dataclass(frozen=True)
+class Answer:
+    status: int = 200
+    body: bytes = b""
+    location: str | None = None
 
-    def __init__(self, status: Callable[[Received], int] = lambda _: 204) -> None:
+
+class Receiver:
+    """Answers every POST and PUT with what `answer` gives."""
+
+    def __init__(self, answer: Callable[[Received], Answer] = lambda _: Answer()) -> None:
         self.received: list[Received] = []
         received = self.received
 
@@ -38,9 +45,13 @@ class Receiver:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 got = Received(self.command, self.path, headers, body)
                 received.append(got)
-                self.send_response(status(got))
-                self.send_header("Content-Length", "0")
+                given = answer(got)
+                self.send_response(given.status)
+                self.send_header("Content-Length", str(len(given.body)))
+                if given.location is not None:
+                    self.send_header("Location", given.location)
                 self.end_headers()
+                self.wfile.write(given.body)
 
             do_PUT = do_POST  # noqa: N815 (the name that http.server looks for)
 
