@@ -18,7 +18,8 @@ async def copy_image(context: Context) -> int:
     source = Reference.parse(context.arguments.source)
     destination = Reference.parse(context.arguments.destination)
     client = client_settings(context.settings())
-    async with Registries(client, DockerConfig.of_this_user(), context.clock) as registries:
+    logins = DockerConfig.of_this_user(context.environ, context.clock)
+    async with Registries(client, logins, context.clock) as registries:
         with CopyProgress(context.output) as progress:
             report = await copy(
                 await registries.repository(source),

@@ -6,12 +6,9 @@ Source: Docker CLI documentation, "Credential stores" (`auths`, `credHelpers`, `
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
-import contextlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +16,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from homeport.client.errors import ClientError
+from homeport.client.programs import Finished, run_program
 from homeport.client.redaction import plain_text
+from homeport.clock import Clock
 from homeport.oci.reference import DOCKER_HUB
 
 #: Where Docker keeps the login for Docker Hub.
@@ -77,19 +76,22 @@ class DockerConfig:
     """What `docker login` keeps in its `config.json`. The file is read anew each time: a login counts at once."""
 
     path: Path
+    #: What the helpers get: they find the desktop's or the cloud's store by it.
+    environ: Mapping[str, str] = field(repr=False)
+    clock: Clock
 
     @classmethod
-    def of_this_user(cls) -> DockerConfig:
+    def of_this_user(cls, environ: Mapping[str, str], clock: Clock) -> DockerConfig:
         """Where Docker looks: `$DOCKER_CONFIG`, else `~/.docker`."""
-        folder = os.environ.get("DOCKER_CONFIG")
-        return cls((Path(folder) if folder else Path.home() / ".docker") / "config.json")
+        folder = environ.get("DOCKER_CONFIG")
+        return cls((Path(folder) if folder else Path.home() / ".docker") / "config.json", environ, clock)
 
     async def find(self, host: str) -> Credential | None:
         document = self._read()
         key = DOCKER_HUB_KEY if host == DOCKER_HUB else host
         helper = _object(document, "credHelpers").get(host) or document.get("credsStore")
         if helper:
-            return await _ask_helper(str(helper), key)
+            return await _ask_helper(str(helper), key, self.environ, self.clock)
         for name, entry in _object(document, "auths").items():
             if (name == key or _host_of(name) == host) and isinstance(entry, dict):
                 return _entry_credential(entry, f"{self.path}: auths.{plain_text(name)}")
@@ -123,55 +125,30 @@ def _entry_credential(entry: Mapping[str, Any], where: str) -> Credential | None
     return Credential(username, password, identity_token)
 
 
-async def _ask_helper(name: str, key: str) -> Credential | None:
+async def _ask_helper(name: str, key: str, environ: Mapping[str, str], clock: Clock) -> Credential | None:
     """Asks `docker-credential-NAME`. Source: docker/docker-credential-helpers, README, "Development"."""
     if not _HELPER_NAME.fullmatch(name):
         raise ClientError(f"{plain_text(name)} is not the name of a credential helper")
     program = f"docker-credential-{name}"
-    try:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            "get",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-    except OSError as error:
-        raise ClientError(f"the credential helper {program} cannot be started: {error.strerror}") from None
-    try:
-        async with asyncio.timeout(HELPER_SECONDS_MAX):
-            output = await _converse(process, key)
-            status = await process.wait()
-    except TimeoutError:
-        raise ClientError(f"the credential helper {program} did not answer") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return _helper_credential(program, status, output)
+    finished = await run_program(
+        clock,
+        (program, "get"),
+        environ=environ,
+        stdin=key.encode(),
+        seconds=HELPER_SECONDS_MAX,
+        bytes_max=HELPER_ANSWER_BYTES_MAX,
+    )
+    return _helper_credential(program, finished)
 
 
-async def _converse(process: asyncio.subprocess.Process, key: str) -> bytes:
-    if process.stdin is None or process.stdout is None:
-        raise RuntimeError("the helper was started without pipes")
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not have read; its status tells
-        process.stdin.write(key.encode())
-        await process.stdin.drain()
-    process.stdin.close()
-    output = await process.stdout.read(HELPER_ANSWER_BYTES_MAX)
-    while await process.stdout.read(HELPER_ANSWER_BYTES_MAX):
-        pass
-    return output
-
-
-def _helper_credential(program: str, status: int, output: bytes) -> Credential | None:
-    if status != 0:
+def _helper_credential(program: str, finished: Finished) -> Credential | None:
+    if finished.code != 0:
         # The protocol has no code for "none": only this sentence on standard output.
-        if b"credentials not found" in output:
+        if b"credentials not found" in finished.stdout:
             return None
-        raise ClientError(f"the credential helper {program} failed with status {status}")
+        raise ClientError(f"the credential helper {program} failed with status {finished.code}")
     try:
-        answer = json.loads(output)
+        answer = json.loads(finished.stdout)
         username, secret = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, KeyError, TypeError):
         raise ClientError(f"the credential helper {program} answered with something else than a login") from None
