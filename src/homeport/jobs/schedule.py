@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim
+from cronsim import CronSim, CronSimError
 
 from homeport.clock import Clock
 from homeport.config.plans import NEVER
@@ -39,17 +39,17 @@ class Plan:
 
 
 def next_time(expression: str, time_zone: str, after: float) -> float:
-    """The first time after `after` that the cron line means. Raises `ValueError` if none ever comes.
+    """The first time after `after` that the cron line means. Raises `ValueError` if it is none, or never comes.
 
     As Debian's cron: a fixed time that a change to summer time leaves out comes right after the gap, and one that comes
     twice in autumn counts once; what begins with `*` goes by real time.
     """
     start = datetime.fromtimestamp(after, UTC).astimezone(ZoneInfo(time_zone))
-    for moment in CronSim(expression, start):
-        # In the hour that comes twice, a fixed time lies in its first half, which may be over.
-        if moment.timestamp() > after:
-            return moment.timestamp()
-    raise ValueError(f"'{expression}' is a time that never comes")
+    try:
+        # In the hour that comes twice a fixed time is meant the first time, and that may be over.
+        return next(time for moment in CronSim(expression, start) if (time := moment.timestamp()) > after)
+    except (CronSimError, StopIteration):
+        raise ValueError(f"'{expression}' is no cron line, or a time that never comes") from None
 
 
 def sync(tx: Transaction, clock: Clock, plans: Iterable[Plan]) -> None:
