@@ -243,17 +243,23 @@ class Target(_Section):
 class Vaultwarden(_Section):
     """A Vaultwarden or Bitwarden server. What it holds is referred to as vault:ITEM."""
 
-    url: ServerUrl = Field(description="Its address, such as https://vault.lan.", examples=["https://vault.lan"])
-    client_id: LocalSecret = Field(
-        description="Where the client_id of the account's API key (user.…) is.",
+    url: ServerUrl = _setting(..., "Its address, such as https://vault.lan.", live=True, examples=["https://vault.lan"])
+    client_id: LocalSecret = _setting(
+        ...,
+        "Where the client_id of the account's API key (user.…) is.",
+        live=True,
         examples=["file:/run/secrets/vault_client_id"],
     )
-    client_secret: LocalSecret = Field(
-        description="Where the client_secret of the account's API key is.",
+    client_secret: LocalSecret = _setting(
+        ...,
+        "Where the client_secret of the account's API key is.",
+        live=True,
         examples=["file:/run/secrets/vault_client_secret"],
     )
-    password: LocalSecret = Field(
-        description="Where the account's master password is; the key alone opens nothing.",
+    password: LocalSecret = _setting(
+        ...,
+        "Where the account's master password is; the key alone opens nothing.",
+        live=True,
         examples=["file:/run/secrets/vault_password"],
     )
 
@@ -261,9 +267,13 @@ class Vaultwarden(_Section):
 class Bitwarden(_Section):
     """The official program `bw`, already logged in. What it can read is referred to as bw:ITEM."""
 
-    program: str = _setting("bw", "The program, by name or path.", min_length=1)
-    session: LocalSecret = _setting("file:/run/secrets/bw_session_token", "Where the session token of its unlock is.")
-    state: FilePath | None = _setting(None, "The folder with its data.json; its own default unless it is set.")
+    program: str = _setting("bw", "The program, by name or path.", live=True, min_length=1)
+    session: LocalSecret = _setting(
+        "file:/run/secrets/bw_session_token", "Where the session token of its unlock is.", live=True
+    )
+    state: FilePath | None = _setting(
+        None, "The folder with its data.json; its own default unless it is set.", live=True
+    )
 
 
 class Secrets(_Section):
