@@ -11,7 +11,7 @@ Owns `notify_positions` and `deliveries`; facts only. Holds:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -93,7 +93,7 @@ def sync(tx: Transaction, targets: Collection[str]) -> None:
         tx.run("INSERT INTO notify_positions (target, transaction_id, event_id) VALUES (?, ?, ?)", (name, *end))
 
 
-def position(tx: Transaction, target: str) -> Position | None:
+def _position(tx: Transaction, target: str) -> Position | None:
     """How far in the log the target is; None if it is no target."""
     row = tx.one("SELECT transaction_id, event_id FROM notify_positions WHERE target = ?", (target,))
     return Position(*row) if row else None
@@ -101,7 +101,7 @@ def position(tx: Transaction, target: str) -> Position | None:
 
 def ahead(tx: Transaction, target: str, limit: int) -> tuple[Position, list[Event]] | None:
     """Where the target is, and at most `limit` events behind that; None if it is no target."""
-    at = position(tx, target)
+    at = _position(tx, target)
     return None if at is None else (at, events.after(tx, at, limit))
 
 
@@ -160,6 +160,12 @@ def subject(tx: Transaction, event: Event) -> Subject | None:
         (event.repository, event.digest),
     )
     return Subject(*manifest) if manifest else None
+
+
+def hasten(tx: Transaction, clock: Clock, target: str) -> None:
+    """Let the target be tried now: what made it fail may be mended."""
+    now = clock.now()
+    tx.run("UPDATE deliveries SET due_at = ? WHERE target = ? AND state = 'waiting' AND due_at > ?", (now, target, now))
 
 
 def sent(tx: Transaction, clock: Clock, delivery: Delivery, outcome: Sent) -> None:
@@ -233,7 +239,7 @@ def replay(tx: Transaction, clock: Clock, delivery_id: int, origin: Origin) -> D
         raise DeliveryError(f"there is no delivery {delivery_id}: `homeport notify deliveries` lists them")
     if delivery.state == "waiting":
         raise DeliveryError(f"delivery {delivery_id} is waiting already")
-    if position(tx, delivery.target) is None:
+    if _position(tx, delivery.target) is None:
         raise DeliveryError(f"delivery {delivery_id} was for '{delivery.target}', which is no target any more")
     if events.get(tx, delivery.event_id) is None:
         raise DeliveryError(f"what delivery {delivery_id} told is not in the audit log any more")
@@ -252,4 +258,22 @@ def replay(tx: Transaction, clock: Clock, delivery_id: int, origin: Origin) -> D
 
 def prune(tx: Transaction, before: float, limit: int = 1_000) -> int:
     """Forget the oldest deliveries that wait no more, at most `limit`, of events before `before`; how many."""
-    raise NotImplementedError
+    forgotten = 0
+    for target in _names(tx):
+        for state in ("sent", "given-up"):
+            rows = tx.all(
+                "SELECT id, happened_at FROM deliveries WHERE target = ? AND state = ? ORDER BY id LIMIT ?",
+                (target, state, limit - forgotten),
+            )
+            for delivery_id, happened_at in rows:
+                if happened_at < before:
+                    forgotten += tx.run("DELETE FROM deliveries WHERE id = ?", (delivery_id,))
+    return forgotten
+
+
+def _names(tx: Transaction) -> Iterator[str]:
+    """Every target that has a delivery, also those that are none any more; each is one step into the index."""
+    name = ""
+    while (row := tx.one("SELECT min(target) FROM deliveries WHERE target > ?", (name,))) and row[0] is not None:
+        name = row[0]
+        yield name

@@ -124,7 +124,7 @@ def chosen(target: Target, events: Sequence[Event]) -> list[Event]:
     found = [event for event in events if matches(target, event)]
     if target.format != "distribution":
         return found
-    told_with_tag = {event.id for event, after in pairwise(events) if _is_push_by_tag(event, after)}
+    told_with_tag = {event.id for event, after in pairwise(found) if _is_push_by_tag(event, after)}
     return [event for event in found if event.id not in told_with_tag]
 
 
