@@ -7,17 +7,27 @@ There is no stack of middleware: what happens to a request is written below, fro
 from __future__ import annotations
 
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from itertools import chain
+from typing import Any
 
 from homeport.auth.actors import ANONYMOUS, Actor
 from homeport.observe import Level
-from homeport.oci.errors import BodyStalled, HeadersTooLarge, NotFound, Unauthorized, Unsupported, UploadOutOfOrder
+from homeport.oci.errors import (
+    BodyStalled,
+    HeadersTooLarge,
+    NotFound,
+    RegistryError,
+    Unauthorized,
+    Unsupported,
+    UploadOutOfOrder,
+)
 from homeport.server import failures, routes, status, token
 from homeport.server.access import Challenge, anonymous_may_everything
-from homeport.server.context import Call, Context
+from homeport.server.api import errors as api_errors
+from homeport.server.context import PASSAGE, Call, Context, Handled, Passage
 from homeport.server.distribution.uploads import session_headers
-from homeport.server.http import Receive, Request, Response, Scope, Send, json_response
+from homeport.server.http import AsgiApplication, Receive, Request, Response, Scope, Send, json_response
 from homeport.server.proxies import client_address
 
 #: What is read of a body after its request was refused, so that the client sees why.
@@ -54,22 +64,12 @@ class Application:
         self._requests += 1
         self.active += 1
         request = self._request(scope, receive)
-        handled = _Handled()
+        handled = Handled()
         try:
-            try:
-                response = await self._answer(scope, request, handled)
-            except Challenge as challenge:
-                handled.error = challenge.error.code
-                response = failures.response(challenge.error, challenge.headers(context, request))
-            except Exception as error:  # noqa: BLE001 (the one place that must let nothing through)
-                response = self._failed(error, request, handled)
-            response.headers.append((b"docker-distribution-api-version", b"registry/2.0"))
-            response.headers.append((b"x-request-id", request.id.encode("ascii")))
-            if response.status >= 400 and response.status != BodyStalled.status:
-                await request.drain(DRAIN_BYTES_MAX, DRAIN_SECONDS)
-            handled.status = response.status
-            handled.bytes = response.body_bytes
-            await response.send(send, head=request.method == "HEAD")
+            if context.api is not None and scope["raw_path"].startswith(b"/api/"):
+                await self._mounted(context.api, scope, receive, send, Passage(request, handled))
+            else:
+                await self._own(scope, send, request, handled)
         except Exception as error:
             # The answer has begun, so the client can only be told by cutting it off.
             handled.error = failures.as_registry_error(error).code
@@ -94,12 +94,61 @@ class Application:
             request.address = client_address(address, request.joined(b"x-forwarded-for"), options.trusted_proxies)
         return request
 
-    async def _answer(self, scope: Scope, request: Request, handled: _Handled) -> Response:
-        context = self._context
-        path: bytes = scope["raw_path"]
-        size = sum(map(len, chain.from_iterable(scope["headers"])), len(path) + len(scope["query_string"]))
-        if size > context.options.header_bytes_max:
+    async def _own(self, scope: Scope, send: Send, request: Request, handled: Handled) -> None:
+        """Answer what is ours: the registry protocol, the token service, and how the server is."""
+        try:
+            self._check_size(scope)
+            response = await self._answer(scope["raw_path"], request, handled)
+        except Challenge as challenge:
+            handled.error = challenge.error.code
+            response = failures.response(challenge.error, challenge.headers(self._context, request))
+        except Exception as error:  # noqa: BLE001 (the one place that must let nothing through)
+            response = failures.response(self._told(error, request, handled))
+        response.headers.append((b"docker-distribution-api-version", b"registry/2.0"))
+        response.headers.append((b"x-request-id", request.id.encode("ascii")))
+        if response.status >= 400:
+            await self._drain(request, response.status)
+        handled.status = response.status
+        handled.bytes = response.body_bytes
+        await response.send(send, head=request.method == "HEAD")
+
+    async def _mounted(
+        self, application: AsgiApplication, scope: Scope, receive: Receive, send: Send, passage: Passage
+    ) -> None:
+        """Let `application` answer, which raises what it refuses. It is answered, counted and logged as all others."""
+        request, handled = passage
+        scope[PASSAGE] = passage
+
+        async def noting(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request.id.encode("ascii"))]
+                handled.status = message["status"]
+            elif request.method == "HEAD":
+                message["body"] = b""
+            handled.bytes += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            self._check_size(scope)
+            await application(scope, receive, noting)
+        except Exception as error:
+            if handled.status:  # It has begun to answer.
+                raise
+            response = api_errors.response(self._told(error, request, handled), request.id)
+            await self._drain(request, response.status)
+            await response.send(noting, head=request.method == "HEAD")
+
+    async def _drain(self, request: Request, status: int) -> None:
+        if status != BodyStalled.status:
+            await request.drain(DRAIN_BYTES_MAX, DRAIN_SECONDS)
+
+    def _check_size(self, scope: Scope) -> None:
+        size = sum(map(len, chain.from_iterable(scope["headers"])), len(scope["raw_path"]) + len(scope["query_string"]))
+        if size > self._context.options.header_bytes_max:
             raise HeadersTooLarge
+
+    async def _answer(self, path: bytes, request: Request, handled: Handled) -> Response:
+        context = self._context
         if path.startswith(b"/v2/") or path == b"/v2":
             return await self._registry(path, request, handled)
         if path == b"/token":
@@ -115,7 +164,7 @@ class Application:
             return _not_allowed(request, _READING)
         return await plain[1](context)
 
-    async def _registry(self, path: bytes, request: Request, handled: _Handled) -> Response:
+    async def _registry(self, path: bytes, request: Request, handled: Handled) -> Response:
         context = self._context
         if path in {b"/v2/", b"/v2"}:
             handled.route = "version"
@@ -136,7 +185,7 @@ class Application:
             response.headers += session_headers(route.repository, route.reference, error.accepted_bytes or 0)
             return response
 
-    async def _version(self, request: Request, handled: _Handled) -> Response:
+    async def _version(self, request: Request, handled: Handled) -> Response:
         """GET `/v2/`: whether the client has to log in, and where. Source: distribution-spec, end-1."""
         if request.method not in _READING:
             return _not_allowed(request, _READING)
@@ -153,16 +202,17 @@ class Application:
         except Unauthorized as error:
             raise Challenge(error, None, "invalid_token") from None
 
-    def _failed(self, error: Exception, request: Request, handled: _Handled) -> Response:
+    def _told(self, error: Exception, request: Request, handled: Handled) -> RegistryError:
+        """What the client is told of `error`; what it is told less of is logged."""
         told = failures.as_registry_error(error)
         handled.error = told.code
         if told is not error:
             level = Level.ERROR if told.status == 500 else Level.WARNING
             fields = {"id": request.id, "error": repr(error), "traceback": traceback.format_exc(limit=-12)}
             self._context.log.write(level, "request.failed", fields)
-        return failures.response(told)
+        return told
 
-    def _note(self, scope: Scope, request: Request, handled: _Handled, seconds: float) -> None:
+    def _note(self, scope: Scope, request: Request, handled: Handled, seconds: float) -> None:
         context = self._context
         # A method that somebody made up must not become a time series.
         method = request.method if request.method in _METHODS else "other"
@@ -184,17 +234,3 @@ def _not_allowed(request: Request, allowed: Collection[str]) -> Response:
     """405 with the methods that would do. Source: RFC 9110, section 15.5.6."""
     methods = ", ".join(sorted({*allowed, *(["HEAD"] if "GET" in allowed else [])}))
     return failures.response(Unsupported(f"{request.method}; here it can be {methods}"), [(b"allow", methods.encode())])
-
-
-class _Handled:
-    """What became of a request, for its log line."""
-
-    __slots__ = ("actor", "bytes", "error", "route", "status")
-
-    def __init__(self) -> None:
-        self.route = "none"
-        self.actor = ANONYMOUS
-        #: 0 until an answer is on its way: the client was gone before.
-        self.status = 0
-        self.bytes = 0
-        self.error: str | None = None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from homeport.auth.actors import Actor
+from homeport.auth.actors import ANONYMOUS, Actor
 from homeport.auth.logins import Logins
 from homeport.auth.permissions import Policy
 from homeport.events import Origin
@@ -15,7 +15,10 @@ from homeport.observe import Counters, Log
 from homeport.registry.pulls import Pulls
 from homeport.registry.registry import Registry
 from homeport.registry.uploads import Sessions
-from homeport.server.http import Request
+from homeport.server.http import AsgiApplication, Request
+
+#: Under this name the `Passage` of a request stands in its ASGI scope, for an application that is mounted.
+PASSAGE: Final = "homeport.passage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Context:
     sessions: Sessions = field(default_factory=Sessions)
     pulls: Pulls = field(default_factory=Pulls)
     counters: Counters = field(default_factory=Counters)
+    #: The administration API, which answers below `/api/` (`server/api/application.py`); None where there is none.
+    api: AsgiApplication | None = None
     #: Set while the server finishes what it has and takes nothing new.
     draining: bool = False
 
@@ -51,6 +56,27 @@ class Context:
     def policy(self) -> Policy:
         """Who may do what, as the configuration says now."""
         return self.logins.policy
+
+
+class Handled:
+    """What became of a request, for its log line and the counters."""
+
+    __slots__ = ("actor", "bytes", "error", "route", "status")
+
+    def __init__(self) -> None:
+        self.route = "none"
+        self.actor = ANONYMOUS
+        #: 0 until an answer is on its way: the client was gone before.
+        self.status = 0
+        self.bytes = 0
+        self.error: str | None = None
+
+
+class Passage(NamedTuple):
+    """A request on its way through an application that is mounted, which notes in `handled` what it learns of it."""
+
+    request: Request
+    handled: Handled
 
 
 class Call(NamedTuple):
