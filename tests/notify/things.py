@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from homeport import events
-from homeport.clock import Clock
+from homeport.clock import Clock, SystemClock
 from homeport.config import SecretReference
 from homeport.db.database import Transaction
 from homeport.events import Event, Origin
@@ -16,6 +16,19 @@ from homeport.secretstore.errors import SecretUnavailable
 ADA = Origin("ada", "192.0.2.1", "request-1")
 DIGEST = "sha256:" + "a" * 64
 SERVER = "https://registry.lan"
+
+
+class MovableClock(SystemClock):
+    """The machine's clock, and a hand that can be moved; it draws always the same."""
+
+    def __init__(self) -> None:
+        self.moved = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.moved
+
+    def random(self) -> float:
+        return 0.5
 
 
 def event(kind: str = "tag.set", event_id: int = 7, **more: Any) -> Event:
