@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,10 +23,19 @@ from homeport.observe import Log
 from homeport.testing.simulation import SimulatedClock, run
 
 SUCCESS = Summary(Outcome.SUCCESS)
+#: Of the kinds that say nothing else.
+LEASE_SECONDS = 60
 
 
 async def succeed(_: Run) -> Summary:
     return SUCCESS
+
+
+async def hang(run: Run) -> Summary:
+    """Say so, and come to no end."""
+    await run.say("begun")
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 class Shop:

@@ -1,0 +1,176 @@
+"""The loop of a worker and its end, in simulated time: what cannot be finished is handed back, nothing is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from homeport.jobs import queue
+from homeport.jobs.summary import Summary
+from homeport.jobs.work import Run
+from homeport.jobs.worker import STUBBORN_SECONDS
+from homeport.kinds import Outcome
+from homeport.testing.database_faults import FailingDatabase
+from tests.jobs.tools import SUCCESS, Shop, hang, play
+
+
+def test_at_most_one_of_a_kind_and_at_most_so_many_at_once() -> None:
+    async def story(shop: Shop) -> None:
+        now: list[str] = []
+        most: dict[str, int] = {}
+
+        def body(name: str) -> Callable[[Run], Awaitable[Summary]]:
+            async def work(_: Run) -> Summary:
+                now.append(name)
+                most[name] = max(most.get(name, 0), now.count(name))
+                most["all"] = max(most.get("all", 0), len(now))
+                await shop.clock.sleep(1 + 3 * shop.clock.random())
+                now.remove(name)
+                return SUCCESS
+
+            return work
+
+        shop.kind("alone", body("alone"))
+        shop.kind("many", body("many"), one_at_a_time=False)
+        for number in range(10):
+            await shop.ask("alone", {"n": number})
+            await shop.ask("many")
+        worker = shop.worker(count=3)
+        running = asyncio.ensure_future(worker.run())
+        while len(await shop.told()) < 20:
+            await shop.clock.sleep(1)
+        assert (most["alone"], most["all"]) == (1, 3)
+        await worker.stop(10)
+        await running
+
+    for seed in range(5):
+        play(story, seed)
+
+
+def test_who_has_nothing_to_do_reads_once_a_second() -> None:
+    async def story(shop: Shop) -> None:
+        shop.kind("work")
+        counted = FailingDatabase(shop.database)
+        worker = shop.worker(database=counted)
+        running = asyncio.ensure_future(worker.run())
+        await shop.clock.sleep(600)
+        assert set(counted.calls) == {"claimable"}
+        assert 500 < len(counted.calls) <= 601
+        asked = await shop.ask("work")
+        await shop.clock.sleep(2)
+        assert (await shop.job(asked)).state == "ended"
+        await worker.stop(0)
+        await running
+
+    play(story)
+
+
+def test_a_loop_outlives_a_database_that_fails() -> None:
+    async def story(shop: Shop) -> None:
+        shop.kind("work")
+        asked = await shop.ask("work")
+        failing = FailingDatabase(shop.database, 1, forever=True)
+        worker = shop.worker(database=failing)
+        running = asyncio.ensure_future(worker.run())
+        await shop.clock.sleep(10)
+        assert len(shop.logged("jobs.failed")) >= 9
+        failing.mend()
+        await shop.clock.sleep(2)
+        assert (await shop.job(asked)).state == "ended"
+        await worker.stop(0)
+        await running
+
+    play(story)
+
+
+def test_who_is_stopped_lets_run_what_ends_in_time() -> None:
+    async def story(shop: Shop) -> None:
+        async def work(_: Run) -> Summary:
+            await shop.clock.sleep(10)
+            return SUCCESS
+
+        shop.kind("work", work)
+        first, second = await shop.ask("work", {"n": 1}), await shop.ask("work", {"n": 2})
+        worker = shop.worker()
+        running = asyncio.ensure_future(worker.run())
+        await shop.clock.sleep(5)
+        assert worker.active == 1
+        began = shop.clock.now()
+        await worker.stop(30)
+        assert shop.clock.now() - began < 10
+        await running
+        assert [(await shop.job(job)).state for job in (first, second)] == ["ended", "waiting"]
+        assert not await worker.run_one()
+
+    play(story)
+
+
+@pytest.mark.parametrize("how", ["stopped", "cancelled"])
+def test_what_does_not_end_in_time_is_handed_back(how: str) -> None:
+    async def story(shop: Shop) -> None:
+        shop.kind("work", hang, attempts_max=1)
+        asked = await shop.ask("work")
+        worker = shop.worker()
+        running = asyncio.ensure_future(worker.run())
+        await shop.clock.sleep(5)
+        if how == "stopped":
+            await worker.stop(3)
+            await running
+        else:
+            running.cancel()
+            await asyncio.wait([running])
+        job = await shop.job(asked)
+        assert (job.state, job.attempts, job.epoch) == ("waiting", 0, 1)
+        assert await shop.said(job) == ["begun"]
+        assert await shop.told() == []
+        # Somebody else begins at once, without waiting for a lease.
+        shop.kind("work", attempts_max=1)
+        assert await shop.worker().run_one()
+        assert (await shop.job(asked)).outcome is Outcome.SUCCESS
+
+    play(story)
+
+
+def test_what_does_not_stop_is_handed_back_all_the_same() -> None:
+    async def story(shop: Shop) -> None:
+        done = asyncio.Event()
+
+        async def work(_: Run) -> Summary:
+            while not done.is_set():
+                try:
+                    await shop.clock.sleep(1_000_000)
+                except asyncio.CancelledError:
+                    continue
+            raise LookupError
+
+        shop.kind("work", work)
+        asked = await shop.ask("work")
+        worker = shop.worker()
+        running = asyncio.ensure_future(worker.run())
+        await shop.clock.sleep(5)
+        began = shop.clock.now()
+        await worker.stop(3)
+        await running
+        assert shop.clock.now() - began < 3 + 2 * STUBBORN_SECONDS
+        assert (await shop.job(asked)).state == "waiting"
+        done.set()
+
+    play(story)
+
+
+def test_who_stops_what_is_being_cancelled_ends_it() -> None:
+    async def story(shop: Shop) -> None:
+        shop.kind("work", hang)
+        asked = await shop.ask("work")
+        worker = shop.worker()
+        running = asyncio.ensure_future(worker.run_one())
+        await shop.clock.sleep(5)
+        await shop.database.write(queue.cancel, shop.clock, asked.id)
+        await worker.stop(0)
+        await running
+        assert (await shop.job(asked)).outcome is Outcome.CANCELLED
+        assert await shop.outcomes() == [(f"job-{asked.id}", "cancelled")]
+
+    play(story)
