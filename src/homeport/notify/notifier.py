@@ -202,10 +202,9 @@ class Notifier:
 
     async def _deliver(self, target: Target, delivery: Delivery) -> None:
         event, subject = await self._facts.read(_told, delivery.event_id)
-        too_late = delivery.happened_at + TRIED_SECONDS
         if event is None:
             outcome = Sent(None, "what it was to tell is not in the audit log any more", "refused")
-        elif target.name in self._failing and delivery.due_at < too_late <= self._clock.now():
+        elif target.name in self._failing and is_overdue(delivery, self._clock.now()):
             outcome = Sent(None, "three days went by while what came before it could not be delivered", "refused")
         else:
             outcome = await self._try(target, event, subject, delivery.message_id)
@@ -316,6 +315,11 @@ def next_try(delivery: Delivery, outcome: Sent, now: float, random: float) -> fl
     asked = min(outcome.retry_after or 0.0, _RETRY_AFTER_SECONDS_MAX)
     # Spread, so that not all who wait for the same receiver come at once.
     return min(now + max(asked, longest * (0.5 + random / 2)), last)
+
+
+def is_overdue(delivery: Delivery, now: float) -> bool:
+    """Whether its three days went by before its turn came. One that is to be sent again is due later than that."""
+    return delivery.attempts == 0 and delivery.due_at < delivery.happened_at + TRIED_SECONDS <= now
 
 
 def _reconfigure(tx: Transaction, clock: Clock, names: list[str], changed: list[str]) -> None:
