@@ -8,10 +8,19 @@ from homeport import app
 from homeport.cli.context import Doors
 from homeport.cli.main import run
 
+#: What the command line may ask the composition root for.
+DOORS = Doors(
+    run=app.run,
+    open_registry=app.open_registry,
+    open_services=app.open_services,
+    open_outgoing=app.open_outgoing,
+    problems=app.problems,
+)
+
 
 def main() -> int:
     """Run with the words of this process's command line; the exit code."""
-    return run(sys.argv[1:], Doors(app.serve, app.open_registry, app.login_settings))
+    return run(sys.argv[1:], DOORS)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from homeport.app import login_settings
+from homeport.app.access import login_settings
 from homeport.auth.actors import ANONYMOUS, Actor, Right
 from homeport.auth.permissions import Policy, rights
 from homeport.config import load
@@ -19,7 +19,7 @@ def policy(example: str, folder: Path) -> Policy:
     file = folder / "homeport.yaml"
     file.write_text(example.replace("file:/run/secrets", f"file:{folder}"))
     (folder / "ci").write_text("a secret\n")
-    return login_settings(load(file, {}), {"ROOT_PASSWORD": "another secret"}).policy
+    return login_settings(load(file, {}), lambda _: "another secret").policy
 
 
 def table(heading: str) -> list[list[str]]:

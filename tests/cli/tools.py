@@ -19,12 +19,13 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
-from homeport import app
 from homeport.cli.context import Doors
 from homeport.cli.main import run
+from tests.cli.doors import doors
 
 SECONDS_MAX = 30
 COMMAND = (sys.executable, "-m", "homeport")
+DOORS = doors()
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -68,13 +69,13 @@ class CommandLine:
         assert "Traceback" not in found.stderr, found.stderr
         return Ran(found.returncode, found.stdout, found.stderr)
 
-    def run_here(self, *words: str, stdin: str = "", code: int = 0) -> Ran:
+    def run_here(self, *words: str, stdin: str = "", code: int = 0, doors: Doors = DOORS) -> Ran:
         """The same without a process of its own, which takes longer than most verbs. For what never gets to serve."""
         out, err, caller_stdin = io.StringIO(), io.StringIO(), sys.stdin
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             sys.stdin = io.StringIO(stdin)
             try:
-                found = run(words, Doors(app.serve, app.open_registry, app.login_settings))
+                found = run(words, doors)
             except SystemExit as exit_:
                 found = int(exit_.code or 0)
             finally:

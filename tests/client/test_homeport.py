@@ -100,9 +100,3 @@ async def test_rights(homeport: Homeport, clock: QuickClock) -> None:
     async with Registries(ClientSettings(), wrong, clock) as registries:
         with pytest.raises(LoginFailed, match="does not accept the login"):
             await (await registries.remote(homeport.host)).ping()
-
-
-def test_the_server_does_not_carry_the_client() -> None:
-    # Twelve megabytes that a server which calls nobody never needs.
-    code = "import sys, homeport.app; sys.exit('aiohttp' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

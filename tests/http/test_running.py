@@ -149,7 +149,7 @@ def test_sigterm_lets_an_upload_end(homeport: Homeport, client: Client) -> None:
         connection.send(compose(client.host, "PUT", target, DATA, {})[:-4])
         assert eventually(lambda: metrics(client)["homeport_requests_active"] == 2)
         os.kill(homeport.pid, signal.SIGTERM)
-        assert eventually(lambda: "server.stopping" in homeport.log)
+        assert eventually(lambda: "program.stopping" in homeport.log)
         assert eventually(lambda: _refuses(client))
         connection.send(DATA[-4:])
         assert connection.receive().status == 201

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import yaml
 
-from homeport.cli.context import SERVE, Context
+from homeport.cli.context import SERVE, WORK, Context
 from homeport.cli.output import CommandError, Exit
 from homeport.cli.verbs import Verbs
-from homeport.config import ConfigError, Settings
+from homeport.config import Settings, located
 from homeport.config.tree import schema
 from homeport.storage.datafolder import DataFolder, Running
 
@@ -39,20 +39,14 @@ def add(verbs: Verbs) -> None:
 
 async def check(context: Context) -> int:
     settings = context.settings()
-    problems = [*_refused_access(context, settings), *_unreadable_files(settings)]
+    problems = [
+        *map(str, located(context.doors.problems(settings, context.environ), context.config_file)),
+        *_unreadable_files(settings),
+    ]
     source = context.config_file or "no configuration file; the defaults"
     text = "\n".join(problems) or f"{source}: all is right"
     context.output.result({"file": str(context.config_file or ""), "problems": problems}, text)
     return Exit.WRONG if problems else Exit.DONE
-
-
-def _refused_access(context: Context, settings: Settings) -> list[str]:
-    """What a server would say of users, their secrets and rules when it starts."""
-    try:
-        context.doors.login_settings(settings, context.environ)
-    except ConfigError as error:
-        return [str(problem) for problem in error.problems]
-    return []
 
 
 def _unreadable_files(settings: Settings) -> Iterator[str]:
@@ -89,21 +83,25 @@ async def print_schema(context: Context) -> int:
 
 async def reload(context: Context) -> int:
     folder = DataFolder.open(context.settings().data, create=False)
-    before = folder.running(SERVE)
-    if before is None:
+    # `up` has both roles; `serve` and `work` may be two processes.
+    running = {role: found for role in (SERVE, WORK) if (found := folder.running(role)) is not None}
+    if not running:
         raise CommandError(f"no server runs on {folder.path}; it reads the configuration when it starts")
-    os.kill(before.pid, signal.SIGHUP)
-    after = await _answer(context, folder, before)
+    for pid in {before.pid for before in running.values()}:
+        os.kill(pid, signal.SIGHUP)
+    answers = [await _answer(context, folder, role, before) for role, before in running.items()]
+    # One that refuses is what has to be known.
+    after = next((answer for answer in answers if not answer.applied), answers[0])
     context.output.result({"applied": after.applied, "answer": after.answer}, after.answer)
     return Exit.DONE if after.applied else Exit.WRONG
 
 
-async def _answer(context: Context, folder: DataFolder, before: Running) -> Running:
-    """What the server says once it has read the configuration again."""
+async def _answer(context: Context, folder: DataFolder, role: str, before: Running) -> Running:
+    """What the process of the role says once it has read the configuration again."""
     deadline = context.clock.monotonic() + _RELOAD_SECONDS_MAX
     while context.clock.monotonic() < deadline:
         await context.clock.sleep(_POLL_SECONDS)
-        now = folder.running(SERVE)
+        now = folder.running(role)
         if now and now.pid == before.pid and now.reloads > before.reloads:
             return now
     raise CommandError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 from argparse import Namespace
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,38 +13,65 @@ from typing import Protocol
 
 from homeport.cli.output import Output
 from homeport.clock import Clock
-from homeport.config import Settings, load
+from homeport.config import Problem, SecretReference, Settings, load
 from homeport.events import Origin
+from homeport.jobs.work import Kind
+from homeport.jobs.worker import Worker
+from homeport.notify.notifier import Notifier
 from homeport.registry.registry import Registry
+from homeport.secretstore import SecretStore
 from homeport.storage.datafolder import DataFolder, RoleLock
 
 CONFIG_FILE = Path("homeport.yaml")
 
-#: The role of a process that serves.
+#: The roles of a process that serves, and of one that runs jobs. `homeport up` has both.
 SERVE = "serve"
+WORK = "work"
 
 
-class Serve(Protocol):
-    """`homeport.app.serve`: serves until the process is told to stop."""
+class Run(Protocol):
+    """`homeport.app.run`: does what the roles say until the process is told to stop."""
 
     async def __call__(
         self,
         settings: Settings,
+        roles: Collection[str],
         *,
         reread: Callable[[], Settings],
         ready: Callable[[str], None],
-        lock: RoleLock,
+        locks: Collection[RoleLock],
     ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What works on a data folder, beside a server that may be running on it."""
+
+    registry: Registry
+    kinds: Mapping[str, Kind]
+    worker: Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What calls others as the configuration says. It has no database: that knows the targets of the server."""
+
+    notifier: Notifier
+    secrets: SecretStore
+    #: Every secret that the configuration refers to, by the name of its setting.
+    references: Sequence[tuple[str, SecretReference]]
 
 
 @dataclass(frozen=True, slots=True)
 class Doors:
     """What the composition root builds for the command line, which must not import it."""
 
-    serve: Serve
+    run: Run
     open_registry: Callable[[Settings], AbstractAsyncContextManager[Registry]]
-    #: What a server makes of the settings' users and rules, with their secrets read. Raises `ConfigError`.
-    login_settings: Callable[[Settings, Mapping[str, str]], object]
+    open_services: Callable[[Settings], AbstractAsyncContextManager[Services]]
+    open_outgoing: Callable[[Settings], AbstractAsyncContextManager[Outgoing]]
+    #: What a start with these settings would refuse beyond what their form shows.
+    problems: Callable[[Settings, Mapping[str, str]], list[Problem]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +118,15 @@ class Context:
         registry.
         """
         settings = self.settings()
-        folder = DataFolder.open(settings.data, create=create)
-        folder.prepare_database(settings.database_path, create=create)
+        self.folder(settings, create=create)
         async with self.doors.open_registry(settings) as registry:
             yield registry
+
+    def folder(self, settings: Settings, *, create: bool = False) -> DataFolder:
+        """The data folder with its database in place. Raises `DataFolderError`."""
+        folder = DataFolder.open(settings.data, create=create)
+        folder.prepare_database(settings.database_path, create=create)
+        return folder
 
 
 Handler = Callable[[Context], Awaitable[int]]

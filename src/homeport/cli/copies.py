@@ -8,16 +8,15 @@ from homeport.cli.progress import CopyProgress
 from homeport.client.copying import CopyReport, copy
 from homeport.client.credentials import DockerConfig
 from homeport.client.registries import Registries
-from homeport.client.settings import ClientSettings, HostSettings
+from homeport.client.settings import ClientSettings
 from homeport.client.uploads import Outcome
-from homeport.config import Settings
 from homeport.oci.reference import Reference
 
 
 async def copy_image(context: Context) -> int:
     source = Reference.parse(context.arguments.source)
     destination = Reference.parse(context.arguments.destination)
-    client = client_settings(context.settings())
+    client = ClientSettings.of(context.settings().client)
     logins = DockerConfig.of_this_user(context.environ, context.clock)
     async with Registries(client, logins, context.clock) as registries:
         with CopyProgress(context.output) as progress:
@@ -34,12 +33,6 @@ async def copy_image(context: Context) -> int:
     for digest in report.missing:
         context.output.note(f"{digest} is named by the index and is not at the source; the copy lacks it as well")
     return Exit.DONE
-
-
-def client_settings(settings: Settings) -> ClientSettings:
-    """The `client:` section in the client's own words."""
-    hosts = {name: HostSettings(host.ca, host.insecure, host.realms) for name, host in settings.client.hosts.items()}
-    return ClientSettings(ca=settings.client.ca, hosts=hosts)
 
 
 def _tell(report: CopyReport) -> dict[str, object]:

@@ -9,24 +9,58 @@ import traceback
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 import uvloop
 
-from homeport.cli import configuration, copying, initialize, repositories, serving, tags, tokens, users
+from homeport.cli import (
+    configuration,
+    copying,
+    events,
+    initialize,
+    jobs,
+    notify,
+    repositories,
+    secret,
+    serving,
+    tags,
+    tokens,
+    users,
+)
 from homeport.cli.context import Context, Doors
 from homeport.cli.output import EXIT_CODES, CommandError, Exit, Output
 from homeport.cli.verbs import Verbs
 from homeport.client.errors import ClientError
 from homeport.clock import SystemClock
-from homeport.config import ConfigError, SecretUnreadable, process_environment
+from homeport.config import ConfigError, SecretUnreadable, located, process_environment
 from homeport.db.database import DatabaseError
+from homeport.jobs.queue import JobError
+from homeport.notify.deliveries import DeliveryError
+from homeport.notify.targets import TargetUnknown
 from homeport.oci.errors import RegistryError
+from homeport.secretstore import SecretUnavailable
 from homeport.storage.blobstore import StorageError
 from homeport.storage.datafolder import DataFolderError
 
 _EPILOG = f"""\
 exit codes: {EXIT_CODES}
 `homeport VERB --help` tells more of each. Start with: homeport up"""
+
+#: Modules that add verbs, in the order of the help.
+_FAMILIES = (
+    serving,
+    initialize,
+    configuration,
+    users,
+    tokens,
+    repositories,
+    tags,
+    copying,
+    jobs,
+    events,
+    notify,
+    secret,
+)
 
 #: What is wrong with the world or the request, rather than with the program: its text is for people.
 _EXPECTED = (
@@ -37,6 +71,10 @@ _EXPECTED = (
     ClientError,
     DatabaseError,
     StorageError,
+    JobError,
+    DeliveryError,
+    TargetUnknown,
+    SecretUnavailable,
     OSError,
 )
 
@@ -51,7 +89,7 @@ def build() -> tuple[ArgumentParser, Verbs]:
     )
     parser.add_argument("--version", action="version", version=f"homeport {version('homeport')}")
     verbs = Verbs(parser.add_subparsers(title="verbs", metavar="VERB", required=True))
-    for family in (serving, initialize, configuration, users, tokens, repositories, tags, copying):
+    for family in _FAMILIES:
         family.add(verbs)
     return parser, verbs
 
@@ -76,12 +114,12 @@ def run(argv: Sequence[str], doors: Doors) -> int:
     except Exception as error:  # noqa: BLE001 (whatever it is, a person gets a sentence)
         if arguments.debug:
             traceback.print_exc()
-        return _explain(error, output)
+        return _explain(error, output, context.config_file)
 
 
-def _explain(error: Exception, output: Output) -> int:
+def _explain(error: Exception, output: Output, config_file: Path | None) -> int:
     if isinstance(error, ConfigError):
-        for problem in error.problems:
+        for problem in located(error.problems, config_file):
             output.note(str(problem))
         return Exit.WRONG
     if isinstance(error, OSError) and error.filename:

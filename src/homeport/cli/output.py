@@ -1,12 +1,13 @@
 """What people and scripts see: lines, tables, JSON, progress; and the exit codes.
 
-Holds: with `--json` exactly one JSON document goes to standard output. What strangers named (a tag, a user) cannot move
+Holds: with `--json` exactly one JSON document goes to standard output, or one a line where something is followed. What strangers named (a tag, a user) cannot move
 the cursor or colour the terminal: control characters are shown as escapes.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,6 +24,9 @@ class Exit(IntEnum):
     PARTLY = 3
     SKIPPED = 4
 
+
+#: A time as JSON has it. People can do without its fractions of a second.
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", re.ASCII)
 
 EXIT_CODES = "0 done, 1 failed, 2 wrong usage or configuration, 3 partly done, 4 skipped"
 
@@ -97,7 +101,8 @@ def cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "-"
-    return printable(str(value))
+    text = str(value)
+    return f"{text[:19]}Z" if _TIME.fullmatch(text) else printable(text)
 
 
 def printable(text: str) -> str:

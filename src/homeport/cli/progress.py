@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
     TaskID,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
-from homeport.cli.output import Output
+from homeport.cli.output import Output, printable
 from homeport.client.copying import Observer
 from homeport.client.uploads import Outcome
+from homeport.clock import Clock
 from homeport.oci.digest import Digest
 from homeport.oci.manifest import Descriptor
 
 _WORDS = {Outcome.PRESENT: "is there already", Outcome.MOUNTED: "mounted", Outcome.SENT: "sent"}
+
+#: Without a terminal, how far a job is is told no more often.
+_LINE_SECONDS = 10.0
 
 
 class CopyProgress(Observer):
@@ -34,7 +40,7 @@ class CopyProgress(Observer):
         self._output = output
         console = Console(file=sys.stderr)
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             DownloadColumn(binary_units=True),
             TransferSpeedColumn(),
@@ -66,6 +72,74 @@ class CopyProgress(Observer):
     def blob_done(self, blob: Descriptor, outcome: Outcome) -> None:
         if self._lines:
             self._output.note(f"{_short(blob)} {_WORDS[outcome]} ({blob.size} bytes)")
+
+
+class JobProgress:
+    """Shows what a job says and how far it is. Use it as a context manager.
+
+    Its lines are what was asked for and go to standard output; how far it is goes to standard error.
+    """
+
+    def __init__(self, output: Output, clock: Clock) -> None:
+        self._output = output
+        self._clock = clock
+        self._console = Console(file=sys.stderr)
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[amount]}", markup=False),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=output.as_json or not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        #: When a line last told how far it is, and what that line was.
+        self._told_at, self._told = clock.monotonic(), ""
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def said(self, text: str) -> None:
+        """A line of the job's log."""
+        if self._output.as_json:
+            return
+        if self._bars.disable or not self._output.to_terminal:
+            self._output.line(text)
+        else:  # Above the bar, which is on the same terminal.
+            self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+    def moved(self, job: Mapping[str, Any]) -> None:
+        """How far the job is now."""
+        progress = job["progress"]
+        text = f"{job['kind']}: {(progress and progress['text']) or job['state']}"
+        moved = amount(progress) if progress else ""
+        if not self._bars.disable:
+            if self._task is None:
+                self._task = self._bars.add_task(text, total=None, amount=moved)
+            total, done = (progress["total"], progress["done"]) if progress else (None, 0)
+            self._bars.update(self._task, description=printable(text), total=total, completed=done, amount=moved)
+        elif not self._output.as_json and self._clock.monotonic() - self._told_at >= _LINE_SECONDS:
+            line = f"{text} {moved}".rstrip()
+            if line != self._told:
+                self._told_at, self._told = self._clock.monotonic(), line
+                self._output.note(line)
+
+
+def amount(progress: Mapping[str, Any]) -> str:
+    """How far that is, such as `3 of 10 images`."""
+    done, total, unit = progress["done"], progress["total"], progress["unit"]
+    if unit == "bytes":
+        return decimal(int(done)) + ("" if total is None else f" of {decimal(int(total))}")
+    return f"{done:g}" + ("" if total is None else f" of {total:g}") + (f" {unit}" if unit else "")
 
 
 def _short(blob: Descriptor) -> str:

@@ -10,10 +10,10 @@ from homeport.auth import tokens, users
 from homeport.auth.actors import Limit, Right
 from homeport.auth.tokens import Secret, Token
 from homeport.cli.context import Context
+from homeport.cli.options import duration
 from homeport.cli.output import Exit, format_time
 from homeport.cli.verbs import Verbs
 from homeport.clock import Clock
-from homeport.config.values import parse_duration
 from homeport.db.database import Transaction
 from homeport.events import Origin
 
@@ -38,7 +38,7 @@ def add(verbs: Verbs) -> None:
         action="append",
         help="such as 'team/**=pull,push'; may be given again",
     )
-    parser.add_argument("--expires", metavar="DURATION", type=_duration, help="such as 12h or 90d; never unless given")
+    parser.add_argument("--expires", metavar="DURATION", type=duration, help="such as 12h or 90d; never unless given")
     parser.add_argument("--description", metavar="TEXT", default="", help="what it is for")
     parser = token.verb("list", "List the tokens, without their secrets.", list_tokens)
     parser.add_argument("--owner", metavar="NAME", help="only those of this user or robot")
@@ -103,13 +103,6 @@ def _limit(text: str) -> Limit:
     if not equals or not pattern or not rights:
         raise ArgumentTypeError(f"'{text}' is not REPOSITORIES=RIGHTS, such as 'team/**=pull,push'")
     return Limit((pattern,), rights)
-
-
-def _duration(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise ArgumentTypeError(f"'{text}' {error}") from None
 
 
 def _row(token: Token) -> dict[str, Any]:

@@ -6,10 +6,13 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter, _SubParsersAct
 from dataclasses import dataclass, field
 
 from homeport.cli.context import CONFIG_FILE, Handler
+from homeport.cli.options import server as server_option
 
 SHARED = {
     "--config": f"the configuration; ./{CONFIG_FILE} if it is there",
     "--data": "the data folder; wins over the configuration",
+    "--server": "ask the Homeport at this address instead of working on a data folder",
+    "--token-file": "the file with an administrator's token for --server",
     "--json": "print JSON for scripts",
     "--debug": "show where in the program an error came from",
 }
@@ -39,9 +42,20 @@ class Verbs:
         return Verbs(children, f"{self.prefix}{name} ", self.all)
 
     def verb(
-        self, name: str, help_text: str, handler: Handler, *, more: str = "", data: bool = True, as_json: bool = True
+        self,
+        name: str,
+        help_text: str,
+        handler: Handler,
+        *,
+        more: str = "",
+        data: bool = True,
+        server: bool = False,
+        as_json: bool = True,
     ) -> ArgumentParser:
-        """A verb. `data`: it works on a data folder; `as_json`: a script might read what it prints."""
+        """A verb. `data`: it works on a data folder, with `server` also on a Homeport far away.
+
+        `as_json`: a script might read what it prints.
+        """
         parser = self.children.add_parser(
             name,
             help=help_text,
@@ -51,8 +65,12 @@ class Verbs:
         parser.set_defaults(handler=handler, as_json=False)
         group = parser.add_argument_group("options that many verbs share")
         shared = [group.add_argument("--config", metavar="FILE", help=SHARED["--config"])]
+        place = group.add_mutually_exclusive_group()
         if data:
-            shared += [group.add_argument("--data", metavar="DIR", help=SHARED["--data"])]
+            shared += [place.add_argument("--data", metavar="DIR", help=SHARED["--data"])]
+        if server:
+            shared += [place.add_argument("--server", metavar="URL", type=server_option, help=SHARED["--server"])]
+            shared += [group.add_argument("--token-file", metavar="FILE", help=SHARED["--token-file"])]
         if as_json:
             shared += [group.add_argument("--json", action="store_true", dest="as_json", help=SHARED["--json"])]
         shared += [group.add_argument("--debug", action="store_true", help=SHARED["--debug"])]

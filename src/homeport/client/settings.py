@@ -1,6 +1,7 @@
 """What the `client:` section of the configuration means to this package.
 
-Holds: plain values; who reads them from which file is somebody else's affair.
+Holds: plain values, and the decisions that follow from them alone. A host is written as in image references: `host` or
+`host:port`, an IPv6 address in brackets.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from yarl import URL
+
+from homeport import config
+from homeport.client import trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,12 @@ class ClientSettings:
 
     #: Certificate authorities (PEM files) that are believed everywhere, besides the system's.
     ca: tuple[Path, ...] = ()
-    #: By `host` or `host:port`, as it stands in image references.
+    #: Each by its host.
     hosts: Mapping[str, HostSettings] = field(default_factory=dict)
+    #: The HTTP proxy that every call goes through, but for those to `direct` hosts and to this machine.
+    proxy: URL | None = None
+    #: Hosts that are called without the proxy, with all whose names end in theirs.
+    direct: tuple[str, ...] = ()
     connect_seconds: float = 15.0
     #: Longest time without a byte moving, either way.
     silence_seconds: float = 60.0
@@ -40,11 +48,47 @@ class ClientSettings:
     #: Longest wait for the answer that closes an upload: some registries copy the whole blob before they give it.
     commit_seconds: float = 900.0
 
+    @classmethod
+    def of(cls, client: config.Client) -> ClientSettings:
+        """The section as it was read."""
+        return cls(
+            ca=client.ca,
+            hosts={_key(name): HostSettings(one.ca, one.insecure, one.realms) for name, one in client.hosts.items()},
+            proxy=URL(client.proxy) if client.proxy else None,
+            direct=tuple(map(_key, client.direct)),
+        )
+
     def named(self, url: URL) -> HostSettings | None:
         """What is said of this host and port, else of this host; None if neither is named."""
-        name = url.host or ""
-        return self.hosts.get(f"{name}:{url.port}") or self.hosts.get(name)
+        host = written_host(url)
+        return self.hosts.get(f"{host}:{url.port}") or self.hosts.get(host)
 
     def host(self, url: URL) -> HostSettings:
         """The same, and the defaults for a host that is not named."""
         return self.named(url) or HostSettings()
+
+    def allows(self, url: URL) -> bool:
+        """Whether this host may be called, wherever it is, although another host sent us there."""
+        if self.named(url) is not None:
+            return True
+        return any(trust.same_host(url.host or "", realm) for host in self.hosts.values() for realm in host.realms)
+
+    def proxy_for(self, url: URL) -> URL | None:
+        """The proxy to call `url` through, if any."""
+        host = written_host(url)
+        if self.proxy is None or trust.is_loopback(host):
+            return None
+        if any(name in (host, f"{host}:{url.port}") or host.endswith(f".{name}") for name in self.direct):
+            return None
+        return self.proxy
+
+
+def written_host(url: URL) -> str:
+    """The host of `url` as it is written in the configuration."""
+    host = trust.bare_host(url.host or "")
+    return f"[{host}]" if ":" in host else host
+
+
+def _key(name: str) -> str:
+    url = URL(f"https://{name}")
+    return written_host(url) if url.explicit_port is None else f"{written_host(url)}:{url.explicit_port}"

@@ -1,8 +1,9 @@
 """HTTP as we speak it: one request at a time, redirects, TLS, time-outs, limits, and errors that may be shown.
 
 Knows nothing of registries or logins. Holds:
-- `Authorization` is sent to the origin of the request and not along a redirect to another (`trust`);
-- what a stranger's redirect or token service names is not inside our network, unless the host that named it is too;
+- `Authorization` and other secret headers are sent to the origin of the request, not along a redirect to another;
+- a host that a person named may be anywhere; whatever another host names (a redirect, a token service, an upload's
+  address) is called only at addresses that are public, and those that were checked are those that are connected to;
 - every answer that is read into memory has a limit; every wait has one;
 - no cookie is kept, no login comes from the environment, nothing is decompressed: bytes are what digests name;
 - whatever aiohttp raises leaves here as a `ClientError`.
@@ -13,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,7 +32,7 @@ from homeport.client import trust
 from homeport.client.errors import BadAnswer, Cause, ClientError, ConnectionFailed, TlsFailed, Untrusted
 from homeport.client.redaction import plain_text, shown_url
 from homeport.client.retries import TEMPORARY_STATUSES, Retries
-from homeport.client.settings import ClientSettings
+from homeport.client.settings import ClientSettings, written_host
 from homeport.clock import Clock
 
 REDIRECTS_MAX = 5
@@ -42,11 +45,14 @@ BUFFER_BYTES = 512 * 1024
 
 USER_AGENT = "homeport"
 
+#: Source: RFC 9110 section 5.5. A line break would end the header and begin another.
+_HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+
 #: A request's body: bytes, or what makes the stream anew (a redirect or a challenge makes us send it again).
 Body = bytes | Callable[[], AsyncIterator[bytes]] | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Request:
     """One request. `headers` must give a streamed body's Content-Length."""
 
@@ -56,10 +62,14 @@ class Request:
     body: Body = None
     #: The value of the header of that name; only for the origin of `url`.
     authorization: str | None = None
+    #: More headers for the origin of `url` only: a token, a signature.
+    secret_headers: Mapping[str, str] = field(default_factory=dict)
     #: Whether `body` is for the origin of `url` only, as `authorization` is.
     body_is_secret: bool = False
-    #: The host that a person named, which may be inside our network; another host gets there only from inside.
+    #: The host that a person named, where that is not the one of `url`, which is then checked as a redirect is.
     on_behalf_of: str | None = None
+    #: Whether redirects are followed; if not, they are answers like any other.
+    follow: bool = True
     #: Longest wait for the answer after the body went out; the settings' `silence_seconds` if None.
     silence_seconds: float | None = None
 
@@ -67,7 +77,7 @@ class Request:
         return f"{self.method} {shown_url(self.url)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Answer:
     """An answer whose body was read whole."""
 
@@ -99,8 +109,11 @@ class OpenAnswer:
             return await self._response.content.read(bytes_max)
 
     async def whole(self, bytes_max: int = 0) -> Answer:
-        """All of it; `BadAnswer` if that is more than `bytes_max`. Of a refusal, `ERROR_BYTES_MAX` bytes are enough."""
-        no = self.status >= 400
+        """All of it; `BadAnswer` if that is more than `bytes_max`.
+
+        Of a redirect that is not followed and of a refusal, `ERROR_BYTES_MAX` bytes are enough.
+        """
+        no = self.status >= 300
         limit = ERROR_BYTES_MAX if no else bytes_max
         body = bytearray()
         try:
@@ -125,14 +138,15 @@ class Transport:
     def __init__(self, settings: ClientSettings, clock: Clock) -> None:
         self.settings = settings
         self.clock = clock
-        self._tls: dict[str, ssl.SSLContext] = {}
-        self._resolver: _Resolver | None = None
+        #: By the host's own authority.
+        self._tls: dict[Path | None, ssl.SSLContext] = {}
+        #: For hosts that a person named.
         self._session: aiohttp.ClientSession | None = None
+        #: For hosts that another host named: it has its own connections, all to public addresses.
         self._stranger_session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._resolver = _Resolver()
-        self._session = _open_session(self._resolver)
+        self._session = _open_session(aiohttp.ThreadedResolver())
         self._stranger_session = _open_session(_PublicResolver())
         return self
 
@@ -142,7 +156,13 @@ class Transport:
         for session in (self._session, self._stranger_session):
             if session is not None:
                 await session.close()
-        self._session = self._stranger_session = self._resolver = None
+        self._session = self._stranger_session = None
+
+    def reconfigure(self, settings: ClientSettings) -> None:
+        """From now on call as `settings` say; what is under way goes on. `ClientError`, and nothing changes, if a
+        certificate authority in them cannot be used."""
+        tls = {ca: _tls_context(settings, ca) for ca in {None, *(host.ca for host in settings.hosts.values())}}
+        self.settings, self._tls = settings, tls
 
     async def open(self, request: Request) -> OpenAnswer:
         """The answer to `request`, redirects followed, its body still to be read. The caller closes it."""
@@ -150,7 +170,7 @@ class Transport:
         for _ in range(REDIRECTS_MAX + 1):
             response = await self._send(hop)
             location = response.headers.get("Location")
-            if response.status not in (301, 302, 303, 307, 308) or location is None:
+            if not request.follow or response.status not in (301, 302, 303, 307, 308) or location is None:
                 return OpenAnswer(request, response)
             response.release()
             if response.status not in (307, 308) and request.method not in ("GET", "HEAD"):
@@ -160,9 +180,9 @@ class Transport:
             if request.body_is_secret and not trust.same_origin(target, request.url):
                 raise Untrusted(f"{hop}: would pass our login on to {shown_url(target)}")
             # Once it has left, it does not come back: the other host would choose what our login is used for.
-            kept = hop.authorization if trust.same_origin(target, hop.url) else None
-            behalf = request.on_behalf_of or request.url.host
-            hop = replace(request, url=target, authorization=kept, on_behalf_of=behalf)
+            if not trust.same_origin(target, hop.url):
+                hop = replace(hop, authorization=None, secret_headers={})
+            hop = replace(hop, url=target, on_behalf_of=request.on_behalf_of or request.url.host)
         raise BadAnswer(f"{request}: redirects more than {REDIRECTS_MAX} times")
 
     async def fetch(self, request: Request, *, bytes_max: int) -> Answer:
@@ -174,10 +194,12 @@ class Transport:
                 return await (await self.open(request)).whole(bytes_max)
 
     async def _send(self, request: Request) -> aiohttp.ClientResponse:
-        session = self._session_for(request)
-        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
+        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers, **request.secret_headers}
         if request.authorization is not None:
             headers["Authorization"] = request.authorization
+        for name, value in headers.items():
+            if not _HEADER_VALUE.fullmatch(value):
+                raise ClientError(f"{request}: what is to be sent as {name} has characters that no header may have")
         stream = _Watched(request.body()) if callable(request.body) else None
         timeout = aiohttp.ClientTimeout(
             total=None,
@@ -185,26 +207,34 @@ class Transport:
             sock_read=request.silence_seconds or self.settings.silence_seconds,
         )
         with _translated(request):
+            session = await self._session_for(request)
             sending = session.request(
                 request.method,
                 request.url,
                 headers=headers,
                 data=stream or request.body,
                 allow_redirects=False,
+                proxy=self.settings.proxy_for(request.url),
                 ssl=self._tls_for(request.url),
                 timeout=timeout,
             )
             return await (sending if stream is None else _send_stream(sending, stream, self.settings.silence_seconds))
 
-    def _session_for(self, request: Request) -> aiohttp.ClientSession:
-        if self._session is None or self._stranger_session is None or self._resolver is None:
+    async def _session_for(self, request: Request) -> aiohttp.ClientSession:
+        """The connections that may be used; `_LeadsInside` if none may."""
+        if self._session is None or self._stranger_session is None:
             raise RuntimeError("the transport is used outside of its `async with`")
-        host, named = request.url.host or "", request.on_behalf_of or request.url.host or ""
-        if host == named or self.settings.named(request.url) or self._resolver.is_internal(named):
+        host = request.url.host or ""
+        if trust.same_host(host, request.on_behalf_of or host) or self.settings.allows(request.url):
             return self._session
         if trust.is_internal_address(host):
-            raise Untrusted(f"{named} sends us to {shown_url(request.url)}, inside our network")
-        return self._stranger_session
+            raise _LeadsInside
+        if self.settings.proxy_for(request.url) is None:
+            return self._stranger_session
+        # The connection is the proxy's, which looks the name up again: it has to keep from its own network what is only
+        # known there.
+        await _PublicResolver().resolve(host, request.url.port or 0)
+        return self._session
 
     def _tls_for(self, url: URL) -> ssl.SSLContext | bool:
         if url.scheme != "https":
@@ -212,17 +242,19 @@ class Transport:
         host = self.settings.host(url)
         if host.insecure:
             return False
-        key = str(host.ca or "")
-        if key not in self._tls:
-            files = (*self.settings.ca, *((host.ca,) if host.ca else ()))
-            context = ssl.create_default_context()
-            for file in files:
-                try:
-                    context.load_verify_locations(cafile=file)
-                except OSError as error:  # ssl.SSLError is one
-                    raise ClientError(f"{file} is no certificate authority to use: {_reason(error)}") from None
-            self._tls[key] = context
-        return self._tls[key]
+        if host.ca not in self._tls:
+            self._tls[host.ca] = _tls_context(self.settings, host.ca)
+        return self._tls[host.ca]
+
+
+def _tls_context(settings: ClientSettings, ca: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    for file in (*settings.ca, *((ca,) if ca else ())):
+        try:
+            context.load_verify_locations(cafile=file)
+        except OSError as error:  # ssl.SSLError is one
+            raise ClientError(f"{file} is no certificate authority to use: {_reason(error)}") from None
+    return context
 
 
 async def with_retries(clock: Clock, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -303,38 +335,19 @@ async def _send_stream(
             await asyncio.wait({task})
 
 
-class _Resolver(aiohttp.ThreadedResolver):
-    """Remembers which names lead inside our network."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._internal: set[str] = set()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await super().resolve(host, port, family)
-        if any(trust.is_internal_address(result["host"]) for result in found):
-            self._internal.add(host)
-        return found
-
-    def is_internal(self, host: str) -> bool:
-        return trust.is_internal_address(host) or host in self._internal
-
-
 class _LeadsInside(Exception):
-    """A stranger's name has an address inside our network."""
+    """Another host names one that has an address inside our network."""
 
 
 class _PublicResolver(aiohttp.ThreadedResolver):
     """Finds nothing inside our network. What is checked is what is connected to: no second look-up can differ."""
 
     async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         found = await super().resolve(host, port, family)
-        if any(trust.is_internal_address(result["host"]) for result in found):
-            raise _LeadsInside(host)
+        if any(trust.is_internal_address(result["host"]) is not False for result in found):
+            raise _LeadsInside
         return found
 
 
@@ -344,7 +357,12 @@ def _translated(request: Request) -> Iterator[None]:
     try:
         yield
     except _LeadsInside:
-        raise Untrusted(f"{request.on_behalf_of} sends us to {shown_url(request.url)}, inside our network") from None
+        where = f"{request.on_behalf_of} sends us to {shown_url(request.url)}, inside our network"
+        allowed = f"if that is right, add {written_host(request.url)} to client.hosts"
+        raise Untrusted(f"{where}; {allowed}") from None
+    except aiohttp.ClientHttpProxyError as error:
+        text = f"{request}: the proxy answers {error.status} {plain_text(error.message)}"
+        raise ConnectionFailed(text, temporary=error.status in TEMPORARY_STATUSES) from None
     except aiohttp.ClientResponseError as error:
         raise BadAnswer(f"{request}: the answer is not HTTP: {plain_text(error.message)}") from None
     except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
@@ -360,10 +378,13 @@ def _connection_failed(error: Exception, request: Request) -> ConnectionFailed:
                 f"{request}: the certificate of {host} is not trusted ({why}); its authority can be given as client.ca",
                 temporary=False,
             )
-        case aiohttp.ClientConnectorDNSError():
-            again = getattr(error.os_error, "errno", None) == socket.EAI_AGAIN
-            text = f"{request}: there is no host {host}"
-            return ConnectionFailed(text, temporary=again, cause=Cause.NAME_NOT_FOUND)
+        case aiohttp.ClientConnectorDNSError():  # also that of a proxy
+            return _name_not_found(request, error.host, error.os_error)
+        case socket.gaierror():
+            return _name_not_found(request, host, error)
+        case aiohttp.ClientProxyConnectionError():
+            text = f"{request}: cannot connect to the proxy {error.host}:{error.port}: {_reason(error.os_error)}"
+            return ConnectionFailed(text, temporary=True)
         case aiohttp.ClientConnectorSSLError():
             return TlsFailed(f"{request}: no TLS with {host}: {_reason(error.os_error)}", temporary=False)
         case aiohttp.ClientConnectorError():
@@ -375,10 +396,17 @@ def _connection_failed(error: Exception, request: Request) -> ConnectionFailed:
             return ConnectionFailed(f"{request}: {host} does not answer", temporary=True, cause=Cause.TIMED_OUT)
         case TimeoutError():
             return ConnectionFailed(f"{request}: nothing moved for too long", temporary=True, cause=Cause.TIMED_OUT)
+        case aiohttp.InvalidURL():
+            return ConnectionFailed(f"{request}: {host} is no way to write a host", temporary=False)
         case aiohttp.ClientOSError():
             return ConnectionFailed(f"{request}: the connection broke: {_reason(error)}", temporary=True)
         case _:
             return ConnectionFailed(f"{request}: the connection was closed early", temporary=True)
+
+
+def _name_not_found(request: Request, host: str | None, error: OSError) -> ConnectionFailed:
+    text = f"{request}: there is no host {host}"
+    return ConnectionFailed(text, temporary=error.errno == socket.EAI_AGAIN, cause=Cause.NAME_NOT_FOUND)
 
 
 def _cause(error: OSError) -> Cause:

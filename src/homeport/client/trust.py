@@ -5,21 +5,60 @@ Pure. Holds:
   child of it, or its sibling under a name that one party owns (registry-1.docker.io and auth.docker.io); anything else
   has to be named in the configuration;
 - what began as https never goes on as http;
-- `Authorization` goes to the origin that it was made for and to no other.
+- `Authorization` goes to the origin that it was made for and to no other;
+- no host is the way into our network for another: an address that is not public is called only if a person wrote it.
 
 A registry that names a stranger's token service is how logins were stolen from pull-through caches (distribution before
-3.1.0) and from Python clients (CVE-2026-12566); `Authorization` that follows a redirect is CVE-2020-15157.
+3.1.0) and from Python clients (CVE-2026-12566); `Authorization` that follows a redirect is CVE-2020-15157; a redirect
+into the server's own network is CVE-2026-2376 (Quay).
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 
 from yarl import URL
 
 from homeport.client.errors import BadAnswer, Untrusted
 from homeport.client.redaction import plain_text, shown_url
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# Python's own `is_global` changed its mind from one patch release to the next (CVE-2024-4032).
+#: Not of the public internet. Source: IANA, "IPv4 Special-Purpose Address Registry"; 224.0.0.0/4 is multicast.
+_SPECIAL_IPV4 = tuple(
+    ipaddress.IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # Azure's own services, inside each virtual machine
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+)
+#: All that IPv6 has given out for hosts of the public internet, and the special networks within.
+#: Source: IANA, "IPv6 Special-Purpose Address Registry". 2001::/23 has Teredo, and 2002::/16 is 6to4: both hide an IPv4
+#: address, and nothing that is called has one of them.
+_GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
+_SPECIAL_IPV6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
+#: Source: RFC 6052. The one for local use, 64:ff9b:1::/48, hides addresses in ways that only its network knows.
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 #: A country's second level (co.uk, com.au, or.jp): many owners under one name. At most this long before two letters.
 _COUNTRY_SECOND_LEVEL_CHARACTERS_MAX = 3
@@ -41,7 +80,7 @@ def check_realm(registry: URL, realm_text: str, allowed_hosts: Iterable[str]) ->
 
 def belongs_to(host: str, registry_host: str) -> bool:
     """Whether the owner of `registry_host` owns `host` too, as far as names can tell."""
-    host, registry_host = _bare(host), _bare(registry_host)
+    host, registry_host = bare_host(host), bare_host(registry_host)
     if host == registry_host:
         return True
     if _is_address(host) or _is_address(registry_host):
@@ -63,7 +102,10 @@ def resolve(base: URL, target_text: str) -> URL:
     Registries behind a proxy often write http:// although they were reached by https://: on the same host, that is
     read as https.
     """
-    target = base.join(parse_url(target_text, relative=True)).with_fragment(None)
+    written = parse_url(target_text, relative=True)
+    if written.user is not None or written.password is not None:
+        raise Untrusted(f"{base.host} sends us to {shown_url(written)} with a login of its own")
+    target = base.join(written).with_fragment(None)
     if target.scheme not in ("http", "https") or not target.host:
         raise BadAnswer(f"{base.host} sends us to an address that is none: {plain_text(target_text)}")
     if base.scheme == "https" and target.scheme == "http" and target.host == base.host:
@@ -84,35 +126,67 @@ def parse_url(text: str, *, relative: bool = False) -> URL:
         if text.isascii() and text.isprintable() and " " not in text:
             url = URL(text, encoded=True)
             _ = url.port  # it is checked when it is read
-            if relative or (url.scheme in ("http", "https") and url.host):
+            if url.raw_host:
+                if not _is_host(url.raw_host):
+                    raise BadAnswer(f"not an address: {plain_text(text)}")
                 # With its escapes kept, yarl keeps the host's capitals too, and would take it for another one.
-                return url.with_host(url.host.lower()) if url.host else url
+                url = url.with_host(url.raw_host.lower())
+            if relative or (url.scheme in ("http", "https") and url.host):
+                return url
     except ValueError:
         pass
     raise BadAnswer(f"not an address: {plain_text(text)}")
 
 
 def is_internal_address(text: str) -> bool | None:
-    """Whether an IP address is one that strangers must not send us to; None where `text` is a name."""
+    """Whether an IP address is one that other hosts must not send us to; None where `text` is a name."""
     try:
-        address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(text.partition("%")[0])
+        address: _Address = ipaddress.ip_address(bare_host(text).partition("%")[0])
     except ValueError:
         return None
+    return not _is_public(address)
+
+
+def _is_public(address: _Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
-        address = address.ipv4_mapped or address.sixtofour or address
-    return not address.is_global or address.is_multicast
+        if address.ipv4_mapped is not None:
+            return _is_public(address.ipv4_mapped)
+        if address in _NAT64:  # how a network without IPv4 reaches a host that has nothing else
+            return _is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        return address in _GLOBAL_IPV6 and not any(address in network for network in _SPECIAL_IPV6)
+    return not any(address in network for network in _SPECIAL_IPV4)
+
+
+def same_host(host: str, other: str) -> bool:
+    """Whether both are one host, however it is written."""
+    return bare_host(host) == bare_host(other)
+
+
+def bare_host(host: str) -> str:
+    """The one form of `host`: small letters, no last dot, an IPv6 address without brackets."""
+    host = host.lower().rstrip(".").strip("[]")
+    try:
+        return str(ipaddress.IPv6Address(host)) if ":" in host else host
+    except ValueError:
+        return host
 
 
 def is_loopback(host: str) -> bool:
     """Whether `host` names this machine itself."""
-    host = _bare(host)
+    host = bare_host(host)
     if host == "localhost" or host.endswith(".localhost"):
         return True
     return _is_address(host) and ipaddress.ip_address(host).is_loopback
 
 
-def _bare(host: str) -> str:
-    return host.lower().rstrip(".").strip("[]")
+def _is_host(text: str) -> bool:
+    """Whether `text` is a name, or an address as it is usually written.
+
+    What ends in a number is read as an IPv4 address by the system (2130706433, 0x7f.1 and 0177.0.0.1 are 127.0.0.1).
+    """
+    return _is_address(text) or (
+        _NAME.fullmatch(text) is not None and not _NUMBER.fullmatch(bare_host(text).split(".")[-1])
+    )
 
 
 def _is_address(host: str) -> bool:

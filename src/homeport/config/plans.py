@@ -64,7 +64,7 @@ def _check_zone(value: str) -> str:
     return value
 
 
-def _check_event_pattern(value: str) -> str:
+def check_event_pattern(value: str) -> str:
     if any(fnmatchcase(kind, value) for kind in EVENTS):
         return value
     close = difflib.get_close_matches(value, EVENTS, n=1)
@@ -100,7 +100,7 @@ def _check_header(value: str) -> str:
 #: Five fields in one form, or `NEVER`.
 Cron = Annotated[str, AfterValidator(_check_cron)]
 Zone = Annotated[str, AfterValidator(_check_zone)]
-EventPattern = Annotated[str, AfterValidator(_check_event_pattern)]
+EventPattern = Annotated[str, AfterValidator(check_event_pattern)]
 HeaderName = Annotated[str, AfterValidator(_check_header)]
 #: An address that may be shown, or where one is that may not.
 Place = Annotated[

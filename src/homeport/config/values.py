@@ -79,7 +79,7 @@ def _parse_network(value: Any) -> IPv4Network | IPv6Network:
     raise ValueError("must be an address or a network, such as 10.0.0.7, 172.16.0.0/12 or fd00::/8")
 
 
-def _check_url(value: str) -> str:
+def check_url(value: str) -> str:
     scheme, separator, host = value.removesuffix("/").partition("://")
     if not separator or scheme not in ("http", "https") or not _HOST_NAME.fullmatch(host):
         raise ValueError("must be the address that clients use, such as https://registry.example.org, without a path")
@@ -92,7 +92,7 @@ def _check_place_of_a_server(value: str) -> str:
     return value.rstrip("/")
 
 
-def _check_pattern(value: str) -> str:
+def check_pattern(value: str) -> str:
     try:
         patterns.compiled(value)
     except ValueError:
@@ -155,10 +155,10 @@ Listen = Annotated[
 Network = Annotated[
     IPv4Network | IPv6Network, PlainValidator(_parse_network), PlainSerializer(str), WithJsonSchema({"type": "string"})
 ]
-Url = Annotated[str, AfterValidator(_check_url)]
+Url = Annotated[str, AfterValidator(check_url)]
 #: One that may lie below a path.
 ServerUrl = Annotated[str, AfterValidator(_check_place_of_a_server)]
-Pattern = Annotated[str, AfterValidator(_check_pattern)]
+Pattern = Annotated[str, AfterValidator(check_pattern)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Subject = Annotated[str, AfterValidator(_check_subject)]
 HostName = Annotated[str, AfterValidator(_check_host_name)]

@@ -1,0 +1,210 @@
+"""Building the parts of the program from the settings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from homeport import administration, events, housekeeping
+from homeport.auth import tokens
+from homeport.cli.context import Outgoing, Services
+from homeport.client.settings import ClientSettings
+from homeport.client.transport import Transport
+from homeport.clock import Clock, SystemClock
+from homeport.config import Settings, process_environment, references
+from homeport.config.plans import NEVER
+from homeport.db.database import DatabaseError, Transaction
+from homeport.db.sqlite import SqliteDatabase
+from homeport.events import SYSTEM
+from homeport.jobs import queue, schedule
+from homeport.jobs.queue import Job
+from homeport.jobs.schedule import Plan
+from homeport.jobs.work import Kind
+from homeport.jobs.worker import Worker
+from homeport.notify import deliveries
+from homeport.notify.notifier import Notifier
+from homeport.notify.targets import Target, targets_of
+from homeport.observe import Level, Log
+from homeport.registry.registry import Registry, Rules
+from homeport.secretstore.store import SecretStore
+from homeport.storage.filesystem import FilesystemStore
+
+
+@asynccontextmanager
+async def open_registry(settings: Settings) -> AsyncIterator[Registry]:
+    """The registry on its data folder, for a verb of the command line, also beside a running server."""
+    async with AsyncExitStack() as stack:
+        yield await _open(settings, SystemClock(), stack)
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """The registry and what runs jobs, for a verb of the command line. Nothing runs by itself."""
+    clock = SystemClock()
+    log = program_log(settings, clock, least=Level.WARNING)
+    async with AsyncExitStack() as stack:
+        stack.callback(log.flush)
+        registry = await _open(settings, clock, stack)
+        kinds = _kinds(registry, lambda: settings)
+        yield Services(registry=registry, kinds=kinds, worker=_worker(registry, kinds, log, settings))
+
+
+@asynccontextmanager
+async def open_outgoing(settings: Settings) -> AsyncIterator[Outgoing]:
+    """What tells the settings' targets, without a data folder: nothing is remembered, nothing tried again later."""
+    clock = SystemClock()
+    log = program_log(settings, clock, least=Level.WARNING)
+
+    async def tell(kind: str, reason: str) -> None:
+        log.warning(kind, reason=reason)
+
+    async with AsyncExitStack() as stack:
+        stack.callback(log.flush)
+        environ = process_environment()
+        transport = await stack.enter_async_context(Transport(ClientSettings.of(settings.client), clock))
+        secrets = SecretStore(clock, environ, transport, settings=settings.secrets, tell=tell)
+        stack.callback(secrets.close)
+        found = references(settings)
+        secrets.use(reference for _, reference in found)
+        url = settings.server.url or ""
+        notifier = Notifier(
+            None, clock, transport, secrets, log, server_url=lambda: url, busy=lambda: False, environ=environ
+        )
+        await notifier.reconfigure(targets_of(settings.notify))
+        yield Outgoing(notifier=notifier, secrets=secrets, references=found)
+
+
+@dataclass(slots=True)
+class Program:
+    """The parts that every process has that runs for long, whatever its role."""
+
+    #: As they count now; replaced as a whole when the configuration is read again.
+    settings: Settings
+    environ: Mapping[str, str]
+    registry: Registry
+    log: Log
+    transport: Transport
+    secrets: SecretStore
+    notifier: Notifier
+    worker: Worker
+    kinds: Mapping[str, Kind]
+    #: Whether requests are being answered, which must not be slowed down.
+    busy: Callable[[], bool] = field(default=lambda: False)
+
+    @property
+    def server_url(self) -> str:
+        """Where people reach the registry, for the links in what they are told; empty where nobody said."""
+        return self.settings.server.url or ""
+
+    async def apply(self, settings: Settings, targets: list[Target]) -> None:
+        """Go by other settings from now on, as far as they may change while the program runs."""
+        self.settings = settings
+        self.registry.rules = rules_of(settings)
+        self.log.level = Level[settings.log.level.upper()]
+        self.transport.reconfigure(ClientSettings.of(settings.client))
+        self.secrets.reconfigure(settings.secrets)
+        self.secrets.use(reference for _, reference in references(settings))
+        await self.notifier.reconfigure(targets)
+
+    async def plan(self) -> None:
+        """Keep the schedules as the settings say."""
+        await self.registry.db.write(schedule.sync, self.registry.clock, plans(self.settings))
+
+    async def tick(self) -> None:
+        """Start what is due."""
+        clock = self.registry.clock
+        await schedule.step(self.registry.db, clock, self.kinds, _ended(clock))
+
+
+async def open_program(
+    settings: Settings, environ: Mapping[str, str], log: Log, clock: Clock, stack: AsyncExitStack
+) -> Program:
+    """Build the parts; `stack` takes them down. Raises `ConfigError`."""
+    targets = targets_of(settings.notify)
+    registry = await _open(settings, clock, stack)
+    transport = await stack.enter_async_context(Transport(ClientSettings.of(settings.client), clock))
+
+    async def tell(kind: str, reason: str) -> None:
+        log.warning(kind, reason=reason)
+        try:
+            await registry.db.write(events.append, clock, kind, SYSTEM, reason=reason)
+        except DatabaseError as error:
+            log.warning("event.lost", kind=kind, error=str(error))
+
+    secrets = SecretStore(clock, environ, transport, settings=settings.secrets, tell=tell)
+    stack.callback(secrets.close)
+    notifier = Notifier(
+        registry.db,
+        clock,
+        transport,
+        secrets,
+        log,
+        server_url=lambda: program.server_url,
+        busy=lambda: program.busy(),  # noqa: PLW0108 (it is set later)
+        environ=environ,
+    )
+    kinds = {"housekeeping": housekeeping.kind(registry.db, clock, lambda: _prunes(program.settings))}
+    worker = Worker(registry.db, clock, log, kinds, count=settings.jobs.workers, on_end=_ended(clock))
+    program = Program(settings, environ, registry, log, transport, secrets, notifier, worker, kinds)
+    await program.apply(settings, targets)
+    return program
+
+
+def program_log(settings: Settings, clock: Clock, *, least: Level = Level.INFO) -> Log:
+    """Log lines to standard error, none below `least`."""
+    level = max(least, Level[settings.log.level.upper()])
+    return Log(sys.stderr, clock, level=level, as_json=settings.log.format == "json")
+
+
+def rules_of(settings: Settings) -> Rules:
+    """What the settings say of the registry itself."""
+    return Rules(
+        manifest_bytes_max=settings.limits.manifest_bytes,
+        sparse=settings.repositories.sparse,
+        read_only=settings.server.read_only,
+    )
+
+
+def plans(settings: Settings) -> list[Plan]:
+    """What runs when."""
+    found = [Plan("housekeeping", "housekeeping", settings.housekeeping.schedule, settings.time_zone)]
+    return [plan for plan in found if plan.expression != NEVER]
+
+
+async def _open(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Registry:
+    database = SqliteDatabase(settings.database_path, clock)
+    stack.push_async_callback(database.close)
+    store = FilesystemStore(
+        settings.data,
+        clock,
+        reserve_percent=settings.storage.reserve_percent,
+        reserve_bytes=settings.storage.reserve_bytes,
+    )
+    stack.push_async_callback(store.close)
+    return Registry(database, store, clock, rules_of(settings))
+
+
+def _kinds(registry: Registry, settings: Callable[[], Settings]) -> Mapping[str, Kind]:
+    return {"housekeeping": housekeeping.kind(registry.db, registry.clock, lambda: _prunes(settings()))}
+
+
+def _worker(registry: Registry, kinds: Mapping[str, Kind], log: Log, settings: Settings) -> Worker:
+    clock = registry.clock
+    return Worker(registry.db, clock, log, kinds, count=settings.jobs.workers, on_end=_ended(clock))
+
+
+def _ended(clock: Clock) -> Callable[[Transaction, Job], None]:
+    """The fact that tells of a job that ended, in the transaction in which it ends."""
+    return lambda tx, job: administration.ended(tx, clock, job)
+
+
+def _prunes(settings: Settings) -> dict[str, tuple[Callable[[Transaction, float, int], int], float]]:
+    keep = settings.housekeeping
+    return {
+        "events": (events.prune, keep.keep_events),
+        "jobs": (queue.prune, keep.keep_jobs),
+        "deliveries": (deliveries.prune, keep.keep_deliveries),
+        "tokens": (tokens.prune, 0.0),
+    }

@@ -1,0 +1,147 @@
+"""The role *serve*: requests are answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from homeport.app.access import login_settings
+from homeport.app.composition import Program
+from homeport.app.loops import every
+from homeport.auth.directory import LoginSettings
+from homeport.auth.logins import Logins
+from homeport.auth.passwords import Passwords
+from homeport.config import Settings, references
+from homeport.db.database import DatabaseError
+from homeport.registry import pulls, uploads
+from homeport.server.api.application import build
+from homeport.server.api.services import ApiServices
+from homeport.server.application import Application
+from homeport.server.context import Context, Options
+from homeport.server.listener import Certificate, Listener
+
+#: How often certificate files are looked at.
+CERTIFICATE_SECONDS = 5.0
+
+
+class Server:
+    """The application on its listener."""
+
+    def __init__(self, program: Program, context: Context) -> None:
+        self._program = program
+        self._context = context
+        self._application = Application(context)
+        listen = program.settings.server.listen
+        self._host = listen.host
+        self._listener = Listener(self._application, listen.host, listen.port)
+        self._certificate = _certificate(program.settings)
+        context.gauges = lambda: {"requests_active": self._application.active}
+        program.busy = lambda: self._application.active > 0
+        program.secrets.on_change = self._secrets_changed
+
+    @classmethod
+    async def open(cls, program: Program, stack: AsyncExitStack) -> Server:
+        """Build it; nothing listens yet. Raises `ConfigError`."""
+        registry, log = program.registry, program.log
+        passwords = Passwords(registry.clock)
+        stack.callback(passwords.close)
+        settings = login_settings(program.settings, program.secrets.held)
+        logins = Logins(registry.db, registry.clock, passwords, settings)
+        context = Context(registry, logins, log, gauges=dict, options=_options(program.settings))
+        context.api = build(
+            ApiServices(
+                registry.db,
+                registry.clock,
+                logins,
+                program.kinds,
+                program.notifier,
+                program.secrets,
+                references=lambda: references(program.settings),
+                draining=lambda: context.draining,
+            )
+        )
+        strays = await uploads.discard_strays(registry)
+        if strays:
+            log.info("uploads.discarded", count=strays, reason="a crash left them, and nobody could resume them")
+        server = cls(program, context)
+        stack.push_async_callback(server.flush_pulls)
+        return server
+
+    def loops(self) -> list[Awaitable[None]]:
+        """What runs until the process stops."""
+        clock, log = self._program.registry.clock, self._program.log
+        found: list[Awaitable[None]] = [every(clock, log, pulls.FLUSH_SECONDS, self.flush_pulls)]
+        if self._certificate:
+            found.append(self._watch(self._certificate))
+        return found
+
+    async def listen(self) -> str:
+        """Accept connections; the address. Raises `ListenFailed`."""
+        await self._listener.start(self._certificate)
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{'https' if self._certificate else 'http'}://{host}:{self._listener.port}"
+
+    def apply(self, settings: Settings, logins: LoginSettings) -> None:
+        """Go by other settings from now on, as far as they may change while the server runs."""
+        self._context.options = _options(settings)
+        self._context.logins.reload(logins)
+
+    async def stop(self, seconds: float) -> None:
+        """Take nothing new; wait until every request is answered and every connection ended, at most `seconds`."""
+        self._context.draining = True
+        clock = self._program.registry.clock
+        stopped = asyncio.ensure_future(self._listener.stop())
+        deadline = clock.monotonic() + seconds
+        while (self._application.active or not stopped.done()) and clock.monotonic() < deadline:
+            await clock.sleep(0.02)
+        stopped.cancel()
+        if self._application.active:
+            self._program.log.warning("requests.cut", count=self._application.active)
+
+    async def flush_pulls(self) -> None:
+        """Write down which images were pulled."""
+        try:
+            await self._context.pulls.flush(self._context.registry)
+        except DatabaseError as error:
+            self._program.log.warning("pulls.waiting", error=str(error))
+
+    def _secrets_changed(self) -> None:
+        """A password that a vault has is there now, or is another one."""
+        self._context.logins.reload(login_settings(self._program.settings, self._program.secrets.held))
+
+    async def _watch(self, certificate: Certificate) -> None:
+        """Serve with new certificate files once they are there and fit together."""
+        clock, log = self._program.registry.clock, self._program.log
+        served = certificate.stamp()
+        while True:
+            await clock.sleep(CERTIFICATE_SECONDS)
+            found = certificate.stamp()
+            if found in {served, None}:
+                continue
+            try:
+                await self._listener.start(certificate)
+            except OSError as error:  # ListenFailed and ssl.SSLError are among them.
+                # Most likely only one of the two files is new yet; the next look finds both.
+                log.warning("certificate.waiting", error=str(error))
+            else:
+                served = found
+                log.info("certificate.reloaded", certificate=str(certificate.certificate))
+
+
+def _options(settings: Settings) -> Options:
+    server = settings.server
+    return Options(
+        url=server.url,
+        trusted_proxies=server.trusted_proxies,
+        manifest_bytes_max=settings.limits.manifest_bytes,
+        page_entries_max=settings.limits.page_entries,
+        header_bytes_max=settings.limits.header_bytes,
+        body_idle_seconds=server.body_idle_seconds,
+    )
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    tls = settings.server.tls
+    return Certificate(Path(tls.certificate), Path(tls.key)) if tls else None

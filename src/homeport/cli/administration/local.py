@@ -1,0 +1,196 @@
+"""The data folder of this machine, beside a server that may be running on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from types import TracebackType
+from typing import Self
+
+from homeport import administration, events
+from homeport.administration import Found, Search
+from homeport.cli.administration.contract import Administration, Page, Told
+from homeport.cli.context import WORK, Context, Services
+from homeport.db.database import Database, Transaction
+from homeport.events import Position
+from homeport.jobs import joblog, queue
+from homeport.jobs.joblog import Line
+from homeport.jobs.queue import Job, JobUnknown, State
+from homeport.notify import deliveries
+from homeport.storage.datafolder import DataFolder
+
+#: How often is looked whether something has happened.
+_POLL_SECONDS = 0.3
+_PAGE = 1_000
+
+
+class LocalAdministration(Administration):
+    """What a data folder holds, and what runs in this process for as long as this is open."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._clock = context.clock
+        self._stack = AsyncExitStack()
+        self._opened: tuple[DataFolder, Services] | None = None
+        self._attended: dict[int, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for task in self._attended.values():
+            task.cancel()  # A job that runs is handed back to the queue by that.
+        await asyncio.gather(*self._attended.values(), return_exceptions=True)
+        await self._stack.aclose()
+
+    async def _open(self) -> tuple[DataFolder, Services]:
+        if self._opened is None:
+            settings = self._context.settings()
+            folder = self._context.folder(settings)
+            services = await self._stack.enter_async_context(self._context.doors.open_services(settings))
+            self._opened = folder, services
+        return self._opened
+
+    async def _services(self) -> Services:
+        return (await self._open())[1]
+
+    async def _database(self) -> Database:
+        return (await self._services()).registry.db
+
+    # --- jobs ---------------------------------------------------------------------------------------------------
+
+    async def jobs(self, *, kind: str | None, state: State | None, limit: int) -> list[Told]:
+        return await (await self._database()).read(_list_jobs, kind, state, limit)
+
+    async def job(self, job_id: int) -> Told:
+        job, _ = await (await self._database()).read(_look, job_id, 0, 0)
+        return job.told()
+
+    async def log(self, job_id: int) -> list[Told]:
+        _, lines = await (await self._database()).read(_look, job_id, 0, joblog.LINES_MAX)
+        return [line.told() for line in lines]
+
+    async def follow(self, job_id: int, after: int = 0) -> AsyncGenerator[Told, None]:
+        database = await self._database()
+        shown: Job | None = None
+        while True:
+            job, lines = await database.read(_look, job_id, after, _PAGE)
+            if job != shown and job.state != "ended":
+                shown = job
+                yield {"job": job.told()}
+            for line in lines:
+                after = line.number
+                yield {"line": line.told()}
+            if len(lines) == _PAGE:
+                continue
+            if job.state == "ended":
+                yield {"job": job.told()}
+                return
+            await self._see_to(job_id)
+            await self._clock.sleep(_POLL_SECONDS)
+
+    async def start(self, kind: str, arguments: Mapping[str, str], *, attend: bool) -> Told:
+        services = await self._services()
+        job = await services.registry.db.write(
+            administration.request, self._clock, services.kinds, kind, self._context.origin, arguments
+        )
+        if attend:
+            self._attended[job.id] = asyncio.create_task(self._attend(job.id))
+        return job.told()
+
+    @property
+    def works(self) -> bool:
+        return self._opened is not None and self._opened[1].worker.active > 0
+
+    async def has_worker(self) -> bool:
+        folder, _ = await self._open()
+        return folder.running(WORK) is not None
+
+    async def _attend(self, job_id: int) -> None:
+        """Run the job here whenever nobody else is there to run it: also when a worker dies, or it is to be retried."""
+        folder, services = await self._open()
+        while True:
+            if folder.running(WORK) is not None or not await services.worker.run_one(only=job_id):
+                await self._clock.sleep(_POLL_SECONDS)
+
+    async def _see_to(self, job_id: int) -> None:
+        """Raise what went wrong with running the job here, which would otherwise be waited for without end."""
+        task = self._attended.get(job_id)
+        if task is not None and task.done():
+            await task
+
+    async def cancel(self, job_id: int) -> Told:
+        job = await (await self._database()).write(administration.cancel, self._clock, self._context.origin, job_id)
+        return job.told()
+
+    async def again(self, job_id: int) -> Told:
+        job = await (await self._database()).write(administration.again, self._clock, self._context.origin, job_id)
+        return job.told()
+
+    # --- the audit log ------------------------------------------------------------------------------------------
+
+    async def newest(self, search: Search, limit: int) -> Page:
+        return _page(await administration.newest(await self._database(), self._clock, search, limit))
+
+    async def since(self, search: Search, seconds: float, limit: int) -> Page:
+        database = await self._database()
+        position = await database.read(events.since, self._clock.now() - seconds)
+        return _page(await administration.after(database, self._clock, search, position, limit))
+
+    async def after(self, search: Search, position: str, limit: int) -> Page:
+        database = await self._database()
+        return _page(await administration.after(database, self._clock, search, Position.parse(position), limit))
+
+    async def follow_events(self, search: Search, position: str) -> AsyncGenerator[Told, None]:
+        while True:
+            page = await self.after(search, position, _PAGE)
+            for event in page.events:
+                yield event
+            position = page.next
+            if len(page.events) < _PAGE:
+                await self._clock.sleep(_POLL_SECONDS)
+
+    # --- notifications and secrets ------------------------------------------------------------------------------
+
+    async def test(self, target: str) -> Told:
+        database, origin = await self._database(), self._context.origin
+        async with self._context.doors.open_outgoing(self._context.settings()) as outgoing:
+            told = (await outgoing.notifier.test(target, origin)).told()
+        detail = {"target": target, **told}
+        await database.write(events.append, self._clock, "notify.tested", origin, reason=target, detail=detail)
+        return told
+
+    async def deliveries(self, *, target: str | None, state: str | None, limit: int) -> list[Told]:
+        found = await (await self._database()).read(deliveries.listed, target=target, state=state, limit=limit)
+        return [delivery.told() for delivery in found]
+
+    async def replay(self, delivery_id: int) -> Told:
+        database = await self._database()
+        delivery = await database.write(deliveries.replay, self._clock, delivery_id, self._context.origin)
+        return delivery.told()
+
+    async def secrets(self) -> list[Told]:
+        async with self._context.doors.open_outgoing(self._context.settings()) as outgoing:
+            checked = await outgoing.secrets.check([reference for _, reference in outgoing.references])
+        names = (name for name, _ in outgoing.references)
+        return [{"name": name, **asdict(one)} for name, one in zip(names, checked, strict=True)]
+
+
+def _list_jobs(tx: Transaction, kind: str | None, state: State | None, limit: int) -> list[Told]:
+    return [job.told() for job in queue.listed(tx, kind=kind, state=state, limit=limit)]
+
+
+def _look(tx: Transaction, job_id: int, after: int, limit: int) -> tuple[Job, list[Line]]:
+    """A job and its lines as they are at one moment: an ended one has all of them."""
+    job = queue.get(tx, job_id)
+    if job is None:
+        raise JobUnknown(job_id)
+    return job, joblog.lines(tx, job_id, after, limit)
+
+
+def _page(found: Found) -> Page:
+    return Page([events.told(event) for event in found.events], str(found.next))
