@@ -44,7 +44,7 @@ valid. What nobody knows is refused with its line, so a slip of the finger is ne
 | size | `1048576`, `512MiB`, `1GiB`, `10GB`; a plain number is bytes |
 | path | absolute, or relative to the folder that Homeport is started in |
 | pattern of repositories | `team/app`, `team/*` (any characters but `/`), `team/**` (everything below) |
-| secret | where it is, never what it is: `env:NAME` or `file:/path` (the last line break is left out) |
+| secret | where it is, never what it is: `env:NAME`, `file:/path` (the last line break is left out), or an item of a vault: `vault:ITEM`, `bw:ITEM`; behind it `#username`, `#uri`, `#notes` or `#field:NAME`, else the password of its login ([secrets](../how-to/secrets.md)) |
 
 ## Environment
 

@@ -5,7 +5,9 @@ made, until the next unlock there. Holds:
 - the token is in the program's environment, never in its words, which everybody on the machine can read;
 - where the token can't work, the error says which of the reasons it is, and what to do.
 
-All items are listed and the meant one chosen here: `bw get item` refuses a name that is part of another one.
+All items are listed and the meant one chosen here: `bw get item` refuses a name that is part of another one. The
+program is never told to sync: it logs itself out for good when its server says no once. So what it says is what it
+fetched last.
 Source: bitwarden/clients, apps/cli/src/base-program.ts, apps/cli/src/commands.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from homeport import config
@@ -35,9 +38,9 @@ PASSED_ON = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
 )  # fmt: skip
 
-_UNLOCK = (
-    "on this machine, with its data.json: run 'bw unlock --raw' and put what it prints where 'secrets.bw.session' says"
-)
+_LOCKED = "bw is locked: 'bw lock' or a new login took the session token's use away"
+_REPLACED = "the session token is not that of the last unlock: each 'bw unlock' replaces the token before it"
+_UNLOCK = "; run 'bw unlock --raw' where its data.json is, and put what it prints where 'secrets.bw.session' says"
 
 
 class BitwardenProgram:
@@ -60,9 +63,7 @@ class BitwardenProgram:
         """The secret of each, or why there is none. Raises `SecretUnavailable` if none can be had."""
         session = self._read_local(self._settings.session).strip()
         async with self._turn:
-            # What it fetched last serves on where its server cannot be reached, as it does without us.
-            await self._ask(session, "sync")
-            answer = await self._ask(session, "list", "items")
+            answer = await self._list_items(session)
         content = _answer(answer)
         if member(content, "success") is not True:
             raise SecretUnavailable(self._why_not(text(content, "message"), answer, session))
@@ -73,12 +74,12 @@ class BitwardenProgram:
         ]
         return select(items, references)
 
-    async def _ask(self, session: str, *words: str) -> Finished:
+    async def _list_items(self, session: str) -> Finished:
         environ = {name: self._environ[name] for name in PASSED_ON if name in self._environ}
         environ |= {"BW_SESSION": session, "BW_NOINTERACTION": "true", "BW_RESPONSE": "true"}
         if self._settings.state is not None:
             environ["BITWARDENCLI_APPDATA_DIR"] = str(self._settings.state.absolute())
-        argv = (self._settings.program, *words)
+        argv = (self._settings.program, "list", "items")
         try:
             return await run_program(
                 self._clock, argv, environ=environ, seconds=PROGRAM_SECONDS_MAX, bytes_max=OUTPUT_BYTES_MAX
@@ -92,20 +93,39 @@ class BitwardenProgram:
             raise SecretUnavailable(str(error)) from None
 
     def _why_not(self, message: str, answer: Finished, session: str) -> str:
-        folder = self._settings.state or "its default folder"
+        """Which of the reasons it is that nothing was read."""
         if "not logged in" in message:
             return (
-                f"bw is not logged in on this machine: {folder} has no data.json with a login, and a session token of"
-                " another machine opens nothing without it; mount that machine's folder and name it in"
+                f"bw is not logged in here: {self._state} has no data.json with a login, and a session token of another"
+                " machine opens nothing without the data.json of that machine; mount its folder and name it in"
                 " 'secrets.bw.state', or read the vault without bw: 'vault:ITEM' and 'secrets.vaultwarden'"
             )
         if "locked" in message:
-            return (
-                f"the session token opens nothing: bw is locked ({folder}), or was unlocked or logged in again since,"
-                f" which replaces the token; {_UNLOCK}"
-            )
+            unlocked = _is_unlocked(self._state)
+            which = f"{_LOCKED}, or {_REPLACED}" if unlocked is None else _REPLACED if unlocked else _LOCKED
+            return which + _UNLOCK
         said = plain_text(message or answer.stderr.decode("utf-8", "replace"), (session,))
         return f"bw does not give its items (exit code {answer.code}): {said or 'it says nothing'}"
+
+    @property
+    def _state(self) -> Path:
+        """Where it keeps its data.json, as it chooses that itself."""
+        if self._settings.state is not None:
+            return self._settings.state
+        if folder := self._environ.get("BITWARDENCLI_APPDATA_DIR"):
+            return Path(folder)
+        folder = self._environ.get("XDG_CONFIG_HOME")
+        return (Path(folder) if folder else Path(self._environ.get("HOME", "/"), ".config")) / "Bitwarden CLI"
+
+
+def _is_unlocked(state: Path) -> bool | None:
+    """Whether some session token opens what is there; None where that cannot be seen."""
+    try:
+        with (state / "data.json").open("rb") as file:
+            content = json.loads(file.read(OUTPUT_BYTES_MAX))
+        return any(name.startswith("__PROTECTED__") and value for name, value in content.items())
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
 
 
 def _answer(answer: Finished) -> Any:
