@@ -119,9 +119,12 @@ class Program:
 
 
 async def open_program(
-    settings: Settings, environ: Mapping[str, str], log: Log, clock: Clock, stack: AsyncExitStack
+    settings: Settings, environ: Mapping[str, str], log: Log, clock: Clock, stack: AsyncExitStack, *, works: bool
 ) -> Program:
-    """Build the parts; `stack` takes them down. Raises `ConfigError`."""
+    """Build the parts, of which those that work by themselves do so if `works`. `stack` takes them down.
+
+    Raises `ConfigError`.
+    """
     targets = targets_of(settings.notify)
     registry = await _open(settings, clock, stack)
     transport = await stack.enter_async_context(Transport(ClientSettings.of(settings.client), clock))
@@ -144,6 +147,7 @@ async def open_program(
         server_url=lambda: program.server_url,
         busy=lambda: program.busy(),  # noqa: PLW0108 (it is set later)
         environ=environ,
+        follows=works,
     )
     kinds = {"housekeeping": housekeeping.kind(registry.db, clock, lambda: _prunes(program.settings))}
     worker = Worker(registry.db, clock, log, kinds, count=settings.jobs.workers, on_end=_ended(clock))

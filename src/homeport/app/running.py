@@ -39,7 +39,7 @@ async def run(
     log = program_log(settings, clock)
     async with AsyncExitStack() as stack:
         stack.callback(log.flush)
-        program = await open_program(settings, process_environment(), log, clock, stack)
+        program = await open_program(settings, process_environment(), log, clock, stack, works=WORK in roles)
         server = await serving.Server.open(program, stack) if SERVE in roles else None
         worker = working.Working(program) if WORK in roles else None
         reload = Reload(program, server, reread, locks)

@@ -60,7 +60,11 @@ class Secrets(Protocol):
 
 
 class Notifier:
-    """Tells targets what happens. Without a database it can only `test` and `send_once`."""
+    """Tells targets what happens. Without a database it can only `test` and `send_once`.
+
+    One process of a registry `follows` the log for them. Another that only tests them leaves their positions alone: it
+    may have read another configuration.
+    """
 
     def __init__(
         self,
@@ -73,8 +77,10 @@ class Notifier:
         server_url: Callable[[], str],
         busy: Callable[[], bool],
         environ: Mapping[str, str],
+        follows: bool = True,
     ) -> None:
         self._database = database
+        self._follows = follows
         self._clock = clock
         self._transport = transport
         self._secrets = secrets
@@ -104,7 +110,7 @@ class Notifier:
         """Let these be the targets from now on; those that were changed are tried at once."""
         new = {target.name: target for target in targets}
         changed = [name for name, target in new.items() if self._targets.get(name, target) != target]
-        if self._database is not None:
+        if self._database is not None and self._follows:
             await self._database.write(_reconfigure, self._clock, list(new), changed)
         self._targets = new
         self._failing.difference_update(changed)
