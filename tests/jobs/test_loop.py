@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Concatenate
 
 import pytest
 
+from homeport.db.database import Database, P, T, Transaction
 from homeport.jobs import queue
 from homeport.jobs.summary import Summary
 from homeport.jobs.work import Run
@@ -174,3 +176,50 @@ def test_who_stops_what_is_being_cancelled_ends_it() -> None:
         assert await shop.outcomes() == [(f"job-{asked.id}", "cancelled")]
 
     play(story)
+
+
+@pytest.mark.parametrize("how", ["stopped", "cancelled"])
+def test_what_is_taken_at_that_moment_is_put_back(how: str) -> None:
+    async def story(shop: Shop) -> None:
+        begun: list[int] = []
+
+        async def work(run: Run) -> Summary:
+            begun.append(run.job.id)
+            return SUCCESS
+
+        shop.kind("work", work, attempts_max=1)
+        asked = await shop.ask("work")
+        slow = SlowDatabase(shop.database)
+        worker = shop.worker(database=slow)
+        running = asyncio.ensure_future(worker.run())
+        await slow.committed.wait()
+        assert (await shop.job(asked)).state == "running"
+        if how == "stopped":
+            await worker.stop(0)
+            slow.answer.set()
+            await running
+        else:
+            running.cancel()
+            await shop.clock.sleep(1)
+            slow.answer.set()
+            await asyncio.wait([running])
+        job = await shop.job(asked)
+        assert (job.state, job.attempts, begun) == ("waiting", 0, [])
+
+    for seed in range(5):
+        play(story, seed)
+
+
+class SlowDatabase(FailingDatabase):
+    """Commits the first write, and answers when it is told to."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.committed = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    async def write(self, fact: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        result = await super().write(fact, *args, **kwargs)
+        self.committed.set()
+        await self.answer.wait()
+        return result

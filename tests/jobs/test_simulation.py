@@ -100,17 +100,23 @@ class World:
             steps_max = _STEPS_MAX if last else int(6_000 * self.clock.random() ** 2)
             self.clock.jobs_per_stall = 50 if self.clock.random() < 0.3 else 5_000
             self.note("life", f"{life}: {steps_max} steps")
-            try:
-                run(self.clock, lambda last=last: self._process(last=last), lambda steps, most=steps_max: steps >= most)  # type: ignore[misc]
-            except ProcessDied:
-                assert not last, "it does not come to an end"
-                self.note("death")
-            assert self._database is not None or steps_max == 0
+            died = self._one_life(steps_max, last=last)
+            assert not (died and last), "it does not come to an end"
             if self._database is not None:
                 left = self._database.die()
                 self._database = None
-                self._committed = left[self.clock.below(len(left)) if self.clock.random() < 0.3 else -1]
+                power_cut = died and self.clock.random() < 0.5
+                self._committed = left[self.clock.below(len(left)) if power_cut else -1]
             self.clock.advance(self.clock.random() * 300)
+
+    def _one_life(self, steps_max: int, *, last: bool) -> bool:
+        """Whether it was killed."""
+        try:
+            run(self.clock, lambda: self._process(last=last), lambda steps: steps >= steps_max)
+        except ProcessDied:
+            self.note("death")
+            return True
+        return False
 
     async def _process(self, *, last: bool) -> None:
         self._database = MemoryDatabase(self.clock, self._committed)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from homeport.clock import Clock
 from homeport.db.database import Transaction
@@ -31,6 +32,11 @@ class Line:
     number: int
     said_at: float
     text: str
+
+    def told(self) -> dict[str, Any]:
+        """The line as JSON has it, in answers."""
+        at = datetime.fromtimestamp(self.said_at, UTC).isoformat().replace("+00:00", "Z")
+        return {"number": self.number, "at": at, "text": self.text}
 
 
 def cut(text: str) -> list[str]:

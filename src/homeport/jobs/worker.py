@@ -129,7 +129,7 @@ class Worker:
         if await self._database.read(queue.claimable, self._clock, tuple(self._kinds), only) is None:
             return False
         asked = self._clock.monotonic()
-        job = await self._database.write(self._claim, only)
+        job = await self._take(only)
         if job is not None and job.state == "running":
             await self._perform(job, asked)
         return job is not None
@@ -160,7 +160,9 @@ class Worker:
                     continue
             except Exception as error:  # noqa: BLE001 (a loop that died would be missed by nobody until it is needed)
                 self._log.error("jobs.failed", error=repr(error), traceback=traceback.format_exc())
-            await self._within(BEAT_SECONDS, self._stopping)
+            with contextlib.suppress(TimeoutError):
+                async with self._clock.timeout(BEAT_SECONDS):
+                    await self._stopping.wait()
 
     async def _idle(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -169,12 +171,24 @@ class Worker:
                     self._changed.clear()
                     await self._changed.wait()
 
-    async def _within(self, seconds: float, event: asyncio.Event) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with self._clock.timeout(seconds):
-                await event.wait()
-
     # --- one job ------------------------------------------------------------------------------------------------
+
+    async def _take(self, only: int | None) -> Job | None:
+        """Claim a job. Who is stopped or cancelled meanwhile hands it back, as if it had not been begun."""
+        claiming = asyncio.ensure_future(self._database.write(self._claim, only))
+        try:
+            job = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            await self._put_back(await claiming)
+            raise
+        if not self._stopping.is_set():
+            return job
+        await self._put_back(job)
+        return None
+
+    async def _put_back(self, job: Job | None) -> None:
+        if job is not None:
+            await self._database.write(queue.hand_back, self._clock, job)
 
     def _claim(self, tx: Transaction, only: int | None) -> Job | None:
         """Take the next job, or end it if it must not be begun again."""
