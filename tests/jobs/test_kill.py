@@ -18,7 +18,7 @@ from tests.jobs.tools import Shop
 
 #: A worker whose job says where it is, and hangs.
 CHILD = """
-import asyncio, sys
+import asyncio, signal, sys
 from homeport.clock import SystemClock
 from homeport.db.sqlite import SqliteDatabase
 from homeport.jobs.work import Kind
@@ -36,7 +36,13 @@ async def main():
     database = SqliteDatabase(sys.argv[1], clock)
     kinds = {"work": Kind("work", hang)}
     worker = Worker(database, clock, Log(sys.stderr, clock), kinds, count=1, on_end=lambda tx, job: None)
-    await worker.run()
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    running = asyncio.create_task(worker.run())
+    await stopping.wait()
+    await worker.stop(0.1)
+    await running
+    await database.close()
 
 asyncio.run(main())
 """
@@ -68,6 +74,11 @@ class Victim:
         """Wait until its job has begun."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
+
+    def terminate(self) -> int:
+        """SIGTERM; how it ended."""
+        self.process.terminate()
+        return self.process.wait()
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -103,6 +114,20 @@ async def test_what_a_killed_process_ran_is_taken_over(shop: Shop, tmp_path: Pat
     assert (job.outcome, job.attempts, job.epoch) == (Outcome.SUCCESS, 2, 2)
     assert await shop.said(job) == ["begun by the one that dies"]
     assert await shop.outcomes() == [(f"job-{job.id}", "success")]
+
+
+async def test_who_is_asked_to_end_hands_back_what_it_ran(shop: Shop, tmp_path: Path) -> None:
+    asked = await shop.ask("work")
+    victim = Victim(tmp_path / "homeport.db")
+    try:
+        assert victim.begun() == "begun 1"
+        assert victim.terminate() == 0
+    finally:
+        victim.kill()
+    # At once, and it counts as the first attempt.
+    assert await shop.worker().run_one()
+    job = await shop.job(asked)
+    assert (job.outcome, job.attempts, job.epoch) == (Outcome.SUCCESS, 1, 2)
 
 
 async def test_what_kills_its_processes_ends(shop: Shop, tmp_path: Path) -> None:
