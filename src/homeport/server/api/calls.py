@@ -95,10 +95,12 @@ def _told(error: ValidationError, model: type[BaseModel], what: str) -> str:
 
 
 def _problem(problem: Mapping[str, Any], model: type[BaseModel], what: str) -> str:
-    name = _shown(".".join(map(str, problem["loc"])))
+    name = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         known = ", ".join(model.model_fields) or "none"
-        return f"no {what} is called {name}; there are: {known}"
+        return f"no {what} is called {_shown(name)}; there are: {known}"
+    if problem["type"] == "missing":
+        return f"the {what} {_shown(name)} has to be given"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{name}: {message}" if problem["loc"] else f"the body: {message}"
 
