@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from homeport.client.settings import ClientSettings
+from homeport.client.settings import ClientSettings, HostSettings
 from homeport.client.transport import Transport
 from tests.client.clocks import QuickClock
 from tests.client.servers import DockerRegistry
@@ -18,7 +18,8 @@ def clock() -> QuickClock:
 
 @pytest.fixture
 async def transport(clock: QuickClock) -> AsyncIterator[Transport]:
-    async with Transport(ClientSettings(), clock) as transport:
+    """127.0.0.2 is another host, which one that we talk to may send us to."""
+    async with Transport(ClientSettings(hosts={"127.0.0.2": HostSettings()}), clock) as transport:
         yield transport
 
 

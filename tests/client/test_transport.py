@@ -10,7 +10,6 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from homeport.client import trust
 from homeport.client.errors import BadAnswer, ClientError, ConnectionFailed, TlsFailed, Untrusted
 from homeport.client.settings import ClientSettings, HostSettings
 from homeport.client.transport import ERROR_BYTES_MAX, Request, Transport, with_retries
@@ -284,26 +283,86 @@ async def test_nothing_is_decompressed_and_no_cookie_is_kept(transport: Transpor
             assert (await transport.fetch(get(server.url), bytes_max=1_000)).body == packed
 
 
-@pytest.fixture
-def _world(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The world is 127.0.0.2; every other address of this machine is inside."""
-    real = trust.is_internal_address
-    monkeypatch.setattr(trust, "is_internal_address", lambda text: False if text == "127.0.0.2" else real(text))
-
-
-@pytest.mark.usefixtures("_world")
-@pytest.mark.parametrize("name", ["127.0.0.1", "[::ffff:127.0.0.1]", "localhost"])
-async def test_the_world_cannot_send_us_inside(transport: Transport, clock: QuickClock, name: str) -> None:
-    async with serving(ok) as inside:
+async def test_secret_headers_go_where_the_login_goes(transport: Transport) -> None:
+    async with serving(ok, address="127.0.0.2") as other:
 
         async def redirect(request: web.Request) -> web.StreamResponse:
-            return moved(f"http://{name}:{inside.port}/metadata")
+            return moved("/same") if request.path == "/" else moved(other.url)
 
-        async with serving(redirect, address="127.0.0.2") as server:
-            with pytest.raises(Untrusted, match="inside our network"):
-                await transport.fetch(get(server.url), bytes_max=100)
-            assert inside.seen == []
-            host = URL(f"http://{name}").host or ""
-            for key in (host, f"{host}:{inside.port}"):
-                async with Transport(ClientSettings(hosts={key: HostSettings()}), clock) as allowing:
-                    assert (await allowing.fetch(get(server.url), bytes_max=100)).body == b"here"
+        async with serving(redirect) as server:
+            secret = {"X-Token": "secret", "webhook-signature": "v1,secret"}
+            request = Request("GET", URL(server.url), {"X-Plain": "1"}, secret_headers=secret)
+            assert (await transport.fetch(request, bytes_max=100)).body == b"here"
+            assert all(seen.headers["X-Token"] == "secret" for seen in server.seen)
+            assert len(server.seen) == 2
+        assert other.seen[0].headers["X-Plain"] == "1"
+        assert "secret" not in str(other.seen[0].headers)
+    assert "secret" not in repr(request)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_can_be_an_answer(transport: Transport, status: int) -> None:
+    async def redirect(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, headers={"Location": "http://10.0.0.1/"}, body=b"x" * ERROR_BYTES_MAX * 2)
+
+    async with serving(redirect) as server:
+        request = Request("POST", URL(server.url), body=b"told", follow=False)
+        answer = await transport.fetch(request, bytes_max=10)
+        assert (answer.status, answer.headers["Location"]) == (status, "http://10.0.0.1/")
+        assert len(answer.body) == ERROR_BYTES_MAX
+        assert len(server.seen) == 1
+
+
+async def test_a_secret_body_goes_to_no_other_origin(transport: Transport) -> None:
+    async with serving(ok, address="127.0.0.2") as other:
+
+        async def redirect(request: web.Request) -> web.StreamResponse:
+            return moved(other.url, 307)
+
+        async with serving(redirect) as server:
+            request = Request("POST", URL(server.url), body=b"secret", body_is_secret=True)
+            with pytest.raises(Untrusted, match="would pass our login on"):
+                await transport.fetch(request, bytes_max=100)
+        assert other.seen == []
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Injected: 1", "a\nb", "a\0b", "\x1b"])
+async def test_no_header_can_be_smuggled_in(transport: Transport, value: str) -> None:
+    async with serving(ok) as server:
+        for request in (
+            Request("GET", URL(server.url), {"X-Given": value}),
+            Request("GET", URL(server.url), secret_headers={"X-Given": value}),
+            Request("GET", URL(server.url), authorization=value),
+        ):
+            with pytest.raises(ClientError, match="has characters that no header may have") as failure:
+                await transport.fetch(request, bytes_max=100)
+            assert value not in str(failure.value)
+        assert server.seen == []
+
+
+async def test_other_settings_count_from_the_next_request_on(tmp_path: Path, clock: QuickClock) -> None:
+    may_end = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"be")
+        await may_end.wait()
+        await response.write(b"gun")
+        return response
+
+    certificate = Authority(tmp_path).issue()
+    trusting = ClientSettings(ca=(certificate.ca,))
+    async with serving(slow, tls=certificate) as server, Transport(trusting, clock) as transport:
+        request = get(f"https://{server.host}")
+        under_way = await transport.open(request)
+        assert await under_way.read(2) == b"be"
+        transport.reconfigure(ClientSettings())
+        with pytest.raises(ConnectionFailed, match="is not trusted"):
+            await transport.fetch(request, bytes_max=100)
+        with pytest.raises(ClientError, match="is no certificate authority"):
+            transport.reconfigure(ClientSettings(hosts={"elsewhere": HostSettings(ca=tmp_path / "missing.pem")}))
+        transport.reconfigure(trusting)
+        may_end.set()
+        assert (await under_way.whole(100)).body == b"gun"
+        assert (await transport.fetch(request, bytes_max=100)).body == b"begun"

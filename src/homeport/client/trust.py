@@ -139,12 +139,11 @@ def parse_url(text: str, *, relative: bool = False) -> URL:
 
 
 def is_internal_address(text: str) -> bool | None:
-    """Whether an IP address is one that other hosts must not send us to; None where `text` is a name."""
-    try:
-        address: _Address = ipaddress.ip_address(bare_host(text).partition("%")[0])
-    except ValueError:
-        return None
-    return not _is_public(address)
+    """Whether an IP address is one that other hosts must not send us to; None where `text` is a name to look up."""
+    if is_loopback(text):
+        return True
+    address = _address(text)
+    return None if address is None else not _is_public(address)
 
 
 def _is_public(address: _Address) -> bool:
@@ -176,7 +175,8 @@ def is_loopback(host: str) -> bool:
     host = bare_host(host)
     if host == "localhost" or host.endswith(".localhost"):
         return True
-    return _is_address(host) and ipaddress.ip_address(host).is_loopback
+    address = _address(host)
+    return address is not None and address.is_loopback
 
 
 def _is_host(text: str) -> bool:
@@ -184,13 +184,22 @@ def _is_host(text: str) -> bool:
 
     What ends in a number is read as an IPv4 address by the system (2130706433, 0x7f.1 and 0177.0.0.1 are 127.0.0.1).
     """
-    return _is_address(text) or (
-        _NAME.fullmatch(text) is not None and not _NUMBER.fullmatch(bare_host(text).split(".")[-1])
-    )
+    if "%" in text:  # an escape, or the name of a network interface
+        return False
+    if _is_address(text):
+        return True
+    return _NAME.fullmatch(text) is not None and not _NUMBER.fullmatch(bare_host(text).rpartition(".")[2])
 
 
 def _is_address(host: str) -> bool:
-    return is_internal_address(host) is not None
+    return _address(host) is not None
+
+
+def _address(host: str) -> _Address | None:
+    try:
+        return ipaddress.ip_address(bare_host(host).partition("%")[0])
+    except ValueError:
+        return None
 
 
 def _has_one_owner(domain: str) -> bool:

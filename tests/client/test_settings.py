@@ -1,0 +1,78 @@
+"""What the `client:` section means."""
+
+from pathlib import Path
+
+import pytest
+from yarl import URL
+
+from homeport import config
+from homeport.client.settings import ClientSettings, HostSettings
+
+PROXY = URL("http://proxy.lan:3128")
+
+
+def test_the_section_is_taken_over_as_it_is() -> None:
+    section = config.Client.model_validate(
+        {
+            "ca": ["/etc/ca.pem"],
+            "proxy": "http://proxy.lan:3128",
+            "direct": ["LAN", "10.0.0.1:80"],
+            "hosts": {
+                "Vault.lan": {"ca": "/etc/vault.pem"},
+                "registry.lan:443": {"insecure": True, "realms": ["auth.lan"]},
+                "[FD00:0::1]:5000": {},
+            },
+        }
+    )
+    assert ClientSettings.of(section) == ClientSettings(
+        ca=(Path("/etc/ca.pem"),),
+        hosts={
+            "vault.lan": HostSettings(ca=Path("/etc/vault.pem")),
+            "registry.lan:443": HostSettings(insecure=True, realms=("auth.lan",)),
+            "[fd00::1]:5000": HostSettings(),
+        },
+        proxy=PROXY,
+        direct=("lan", "10.0.0.1:80"),
+    )
+    assert ClientSettings.of(config.Client()) == ClientSettings()
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://vault.lan/", True),
+        ("http://VAULT.lan.:8080/", True),
+        ("http://[fd00:0:0::1]:5000/", True),
+        ("http://[fd00::1]/", False),
+        ("https://registry.lan/", True),
+        ("http://registry.lan/", False),
+        ("http://auth.lan:99/token", True),
+        ("http://a.vault.lan/", False),
+        ("http://lan/", False),
+    ],
+)
+def test_hosts_that_a_person_named(url: str, allowed: bool) -> None:
+    hosts = {"vault.lan": HostSettings(), "registry.lan:443": HostSettings(realms=("Auth.lan",))}
+    assert ClientSettings(hosts={**hosts, "[fd00::1]:5000": HostSettings()}).allows(URL(url)) is allowed
+
+
+@pytest.mark.parametrize(
+    ("url", "proxied"),
+    [
+        ("https://registry.example/", True),
+        ("http://example/", True),
+        ("http://vault.lan/", False),
+        ("http://lan./", False),
+        ("http://wlan/", True),
+        ("http://10.0.0.1/", False),
+        ("http://10.0.0.1:81/", True),
+        ("http://localhost:5000/", False),
+        ("http://127.1.2.3/", False),
+        ("http://[::1]:5000/", False),
+        ("http://[fd00::1]/", True),
+    ],
+)
+def test_what_goes_through_the_proxy(url: str, proxied: bool) -> None:
+    settings = ClientSettings(proxy=PROXY, direct=("lan", "10.0.0.1:80"))
+    assert settings.proxy_for(URL(url)) == (PROXY if proxied else None)
+    assert ClientSettings(direct=("lan",)).proxy_for(URL(url)) is None
