@@ -43,8 +43,8 @@ _LOOK_SECONDS: Final = 0.5
 #: How many events a target takes from the log at once; fewer while requests are answered, which wait meanwhile.
 _EVENTS_MAX: Final = 500
 _EVENTS_MAX_BUSY: Final = 50
-#: A turn takes about two thousandths of a second.
-_PAUSE_SECONDS: Final = 0.1
+#: A turn takes about a thousandth of a second, so this leaves all but a few hundredths of the time to requests.
+_PAUSE_SECONDS: Final = 0.05
 #: How long a target rests after our own database failed it.
 _REST_SECONDS: Final = 5.0
 
