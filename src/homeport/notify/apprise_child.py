@@ -28,6 +28,9 @@ import certifi
 
 SECRET_CHARACTERS_MIN = 4
 
+#: Who pushes and pulls goes first.
+_NICENESS = 10
+
 #: No proxy leads there.
 _THIS_MACHINE = ("localhost", "127.0.0.0/8", "::1", "[::1]")
 
@@ -174,6 +177,7 @@ def tell(request: Mapping[str, Any]) -> Answer:
 
 def main() -> None:
     """Read the request, send the message, leave the answer."""
+    os.nice(_NICENESS)
     request = json.load(sys.stdin)
     # Whatever a service's module prints is no answer.
     with contextlib.redirect_stdout(sys.stderr):

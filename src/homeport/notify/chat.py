@@ -100,7 +100,7 @@ def _sent(receiver: Receiver, finished: Finished) -> Sent:
             None, f"the program for chat and mail ended with code {finished.code}", "retry", None, receiver.name
         )
     if outcome == "sent":
-        return Sent(status, "it was taken", "sent", receiver=receiver.name)
+        return Sent(status, "", "sent", receiver=receiver.name)
     if outcome == "unusable":
         raise ReceiverError(f"Apprise cannot use the address: {reason or 'it knows no such service'}")
     is_final = status is not None and 400 <= status < 500 and status not in _PASSING
