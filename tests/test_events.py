@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,7 +12,7 @@ from homeport import events
 from homeport.clock import SystemClock
 from homeport.db.database import Transaction
 from homeport.db.sqlite import MEMORY, SqliteDatabase
-from homeport.events import SYSTEM, Event, Origin
+from homeport.events import SYSTEM, Event, Origin, Position
 from homeport.kinds import EVENTS
 
 ADA = Origin("ada", "192.0.2.1", "request-1")
@@ -56,6 +56,82 @@ async def test_in_order_and_from_where_one_was(database: SqliteDatabase) -> None
     rest = await database.read(events.after, first[-1].position)
     assert [event.reason for event in first + rest] == ["0", "1", "2", "3", "4"]
     assert await database.read(events.after, rest[-1].position) == []
+
+
+class _Early:
+    """A transaction that sees rows of others that are still open at a number: as PostgreSQL has them."""
+
+    def __init__(self, tx: Transaction, horizon: int) -> None:
+        self._tx = tx
+        self._horizon = horizon
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tx, name)
+
+    def horizon(self) -> int:
+        return self._horizon
+
+
+async def test_nobody_reads_past_a_transaction_that_is_open(database: SqliteDatabase) -> None:
+    for number in range(1, 6):
+        await database.write(append, reason=str(number))
+
+    def early(tx: Transaction, horizon: int) -> tuple[list[str | None], list[str | None], Position]:
+        seen = cast("Transaction", _Early(tx, horizon))
+        followed = [event.reason for event in events.after(seen, events.START)]
+        return followed, [event.reason for event in events.latest(seen, 2)], events.end(seen)
+
+    assert await database.read(early, 3) == (["1", "2"], ["1", "2"], Position(2, 2))
+    assert await database.read(early, 1) == ([], [], events.START)
+    assert (await database.read(early, 9))[0] == ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "-", "1-", "a-b", "1-2-3", "1.5-2", "-1-2", "1" * 19 + "-1", "\u0661-\u0662"]
+)
+def test_a_position_is_what_an_answer_gave(text: str) -> None:
+    assert Position.parse(str(Position(7, 9))) == (7, 9)
+    with pytest.raises(ValueError, match="a position in the log is"):
+        Position.parse(text)
+
+
+def at(tx: Transaction, moment: float) -> None:
+    tx.run("INSERT INTO events (happened_at, kind, actor, address) VALUES (?, 'tag.set', 'ada', '')", (moment,))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 10, 33])
+async def test_where_a_moment_is_in_the_log(database: SqliteDatabase, count: int) -> None:
+    for number in range(count):
+        await database.write(at, number * 10.0)
+    for moment in (-5.0, 0.0, 5.0, 10.0, 95.0, 100.0, 1e9):
+        position = await database.read(events.since, moment)
+        found = await database.read(events.after, position)
+        assert [event.happened_at for event in found] == [n * 10.0 for n in range(count) if n * 10.0 >= moment]
+
+
+async def test_the_oldest_are_forgotten_and_the_newest_never_is(database: SqliteDatabase) -> None:
+    for moment in range(10):
+        await database.write(at, float(moment))
+    assert await database.write(events.prune, 5.0, 3) == 3
+    assert await database.write(events.prune, 5.0, 3) == 2
+    assert await database.write(events.prune, 5.0, 3) == 0
+    assert [event.happened_at for event in await database.read(events.after, events.START)] == [5, 6, 7, 8, 9]
+    assert await database.write(events.prune, 1e9) == 4
+    (last,) = await database.read(events.latest, 5)
+    await database.write(append)
+    assert (await database.read(events.latest, 1))[0].id == last.id + 1
+    assert (await database.read(events.get, last.id)) == last
+    assert await database.read(events.get, 1) is None
+
+
+async def test_a_detail_is_json_and_bounded(database: SqliteDatabase) -> None:
+    detail = {"outcome": "partial", "counts": {"copied": 3}, "failures": [{"what": "ä", "why": "\u2028"}]}
+    await database.write(append, "housekeeping.finished", detail=detail)
+    (found,) = await database.read(events.latest, 1)
+    assert found.detail == detail
+    assert events.told(found)["detail"] == detail
+    with pytest.raises(AssertionError):
+        await database.write(append, "housekeeping.finished", detail={"text": "x" * 70_000})
 
 
 async def test_without_its_change_there_is_no_event(database: SqliteDatabase) -> None:

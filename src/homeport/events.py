@@ -8,6 +8,7 @@ every event once, in one order that never changes, whatever transactions are ope
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from homeport.kinds import EVENTS
 #: How long the detail of an event may be, as JSON.
 DETAIL_CHARACTERS_MAX = 64 * 1024
 
+_POSITION = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 _COLUMNS = "id, happened_at, kind, actor, address, repository, digest, tag, reason, run, detail, transaction_id"
 
 
@@ -49,10 +51,10 @@ class Position(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Position:
         """What `str` made. Raises `ValueError`."""
-        transaction, dash, number = text.partition("-")
-        if not (dash and len(text) <= 40 and f"{transaction}{number}".isascii()):
+        found = _POSITION.fullmatch(text)
+        if found is None:
             raise ValueError("a position in the log is two numbers with a dash between them, as an answer gave it")
-        return cls(int(transaction), int(number))
+        return cls(int(found[1]), int(found[2]))
 
 
 #: Before the first event.

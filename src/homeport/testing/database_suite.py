@@ -20,7 +20,10 @@ from typing import NoReturn
 
 import pytest
 
+from homeport import events
+from homeport.clock import SystemClock
 from homeport.db.database import ConstraintViolated, Database, DatabaseError, Transaction
+from homeport.events import START, SYSTEM
 
 #: How long a test waits for another thread or process before it fails.
 PATIENCE_SECONDS = 20
@@ -61,6 +64,12 @@ def increase(tx: Transaction, name: str) -> int:
 def get(tx: Transaction, name: str) -> int | None:
     row = tx.one("SELECT number FROM items WHERE name = ?", (name,))
     return row[0] if row else None
+
+
+def tell(tx: Transaction, name: str, number: int) -> None:
+    """Write an event, and take long enough that another process may be doing so too."""
+    events.append(tx, SystemClock(), "tag.set", SYSTEM, reason=f"{name}{number}")
+    tx.one("SELECT count(*) FROM events")
 
 
 def names(tx: Transaction) -> list[str]:
@@ -365,6 +374,29 @@ class SharedDatabaseSuite(DatabaseSuite):
         await asyncio.to_thread(other.communicate, timeout=PATIENCE_SECONDS)
         assert other.returncode == 0
         assert await database.read(get, "a") == 200
+
+    async def test_who_follows_the_log_steps_over_nothing(
+        self, database: Database, elsewhere: Callable[[str], subprocess.Popen[str]]
+    ) -> None:
+        others = [
+            elsewhere(f"""
+                for number in range(100):
+                    await database.write(tell, "{name}", number)
+            """)
+            for name in "ab"
+        ]
+        position, found = START, list[str]()
+        while len(found) < 200:
+            assert all(other.poll() in (None, 0) for other in others)
+            for event in await database.read(events.after, position, 7):
+                position = event.position
+                found.append(event.reason or "")
+            await asyncio.sleep(0)
+        for other in others:
+            await asyncio.to_thread(other.communicate, timeout=PATIENCE_SECONDS)
+        assert await database.read(events.after, position) == []
+        for name in "ab":
+            assert [told for told in found if told[0] == name] == [f"{name}{number}" for number in range(100)]
 
     async def test_a_fact_reads_one_snapshot(
         self, database: Database, elsewhere: Callable[[str], subprocess.Popen[str]]
