@@ -163,8 +163,8 @@ async def raw_serving(
         running.add(task)
         try:
             await converse(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # asyncio's own server would be loud about a cancelled one
         finally:
             running.discard(task)
             writer.close()

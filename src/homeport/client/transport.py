@@ -231,9 +231,14 @@ class Transport:
             raise _LeadsInside
         if self.settings.proxy_for(request.url) is None:
             return self._stranger_session
-        # The connection is the proxy's, which looks the name up again: it has to keep from its own network what is only
-        # known there.
-        await _PublicResolver().resolve(host, request.url.port or 0)
+        # The proxy looks the name up again, so this is as much as can be done here: what it can reach and we cannot
+        # know of, it has to guard itself.
+        try:
+            await _PublicResolver().resolve(host, request.url.port or 0)
+        except OSError as error:
+            failure = _name_not_found(request, host, error)
+            text = f"{failure} here, so it cannot be checked; if the proxy is right to call it, add it to client.hosts"
+            raise ConnectionFailed(text, temporary=failure.temporary, cause=failure.cause) from None
         return self._session
 
     def _tls_for(self, url: URL) -> ssl.SSLContext | bool:
@@ -380,8 +385,6 @@ def _connection_failed(error: Exception, request: Request) -> ConnectionFailed:
             )
         case aiohttp.ClientConnectorDNSError():  # also that of a proxy
             return _name_not_found(request, error.host, error.os_error)
-        case socket.gaierror():
-            return _name_not_found(request, host, error)
         case aiohttp.ClientProxyConnectionError():
             text = f"{request}: cannot connect to the proxy {error.host}:{error.port}: {_reason(error.os_error)}"
             return ConnectionFailed(text, temporary=True)
