@@ -13,7 +13,8 @@ from homeport.clock import SystemClock
 from homeport.db.sqlite import MEMORY, SqliteDatabase
 from homeport.notify.notifier import Notifier
 from homeport.observe import Log
-from tests.notify.things import SERVER, KnownSecrets, MovableClock
+from homeport.secretstore.store import SecretStore
+from tests.notify.things import SERVER, MovableClock, secret_store
 
 
 @pytest.fixture
@@ -35,8 +36,14 @@ async def transport() -> AsyncIterator[Transport]:
 
 
 @pytest.fixture
-def secrets() -> KnownSecrets:
-    return KnownSecrets()
+def environ() -> dict[str, str]:
+    """Where the secrets are: what a test puts there is found."""
+    return {}
+
+
+@pytest.fixture
+def secrets(transport: Transport, environ: dict[str, str]) -> SecretStore:
+    return secret_store(SystemClock(), transport, environ)
 
 
 @pytest.fixture
@@ -46,7 +53,7 @@ def log() -> io.StringIO:
 
 @pytest.fixture
 def notifier(
-    database: SqliteDatabase, clock: MovableClock, transport: Transport, secrets: KnownSecrets, log: io.StringIO
+    database: SqliteDatabase, clock: MovableClock, transport: Transport, secrets: SecretStore, log: io.StringIO
 ) -> Notifier:
     return Notifier(
         database,

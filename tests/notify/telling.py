@@ -17,7 +17,7 @@ from homeport.events import SYSTEM
 from homeport.notify import deliveries
 from homeport.notify.notifier import Notifier
 from homeport.observe import Log
-from tests.notify.things import KnownSecrets, target
+from tests.notify.things import secret_store, target
 
 EVENTS_PER_CHANGE = 25
 
@@ -42,7 +42,7 @@ async def main(path: Path, count: int, places: dict[str, str]) -> None:
             database,
             clock,
             transport,
-            KnownSecrets(),
+            secret_store(clock, transport),
             Log(sys.stderr, clock),
             server_url=lambda: "",
             busy=lambda: False,

@@ -25,9 +25,10 @@ from homeport.notify.deliveries import Delivery
 from homeport.notify.notifier import TRIED_SECONDS, Notifier
 from homeport.notify.targets import TargetUnknown
 from homeport.observe import Log
+from homeport.secretstore.store import SecretStore
 from tests.client.servers import serving
 from tests.notify.receiving import receiving
-from tests.notify.things import ADA, SERVER, KnownSecrets, MovableClock, append, event, target
+from tests.notify.things import ADA, SERVER, MovableClock, append, event, target
 
 #: Nothing listens there: port 1 is nobody's.
 DEAD = "http://127.0.0.1:1/hook"
@@ -91,10 +92,10 @@ async def test_nothing_is_told_of_a_change_that_was_rolled_back(
 
 
 async def test_a_try_is_repeated_with_the_same_id_and_a_new_time(
-    notifier: Notifier, database: SqliteDatabase, clock: MovableClock, secrets: KnownSecrets
+    notifier: Notifier, database: SqliteDatabase, clock: MovableClock, environ: dict[str, str]
 ) -> None:
     key = base64.b64encode(b"k" * 32).decode()
-    secrets.known["env:KEY"] = f"whsec_{key}"
+    environ["KEY"] = f"whsec_{key}"
     answers = [status(500), status(503), status(200)]
     async with receiving(lambda: answers.pop(0)) as ops:
         await notifier.reconfigure([target("ops", ops.url, secret=parse_reference("env:KEY"))])
@@ -298,7 +299,7 @@ async def test_a_target_that_fails_is_tried_again_by_itself(
 
 
 async def test_while_requests_are_answered_there_are_pauses(
-    database: SqliteDatabase, transport: Transport, secrets: KnownSecrets
+    database: SqliteDatabase, transport: Transport, secrets: SecretStore
 ) -> None:
     class CountingClock(MovableClock):
         pauses = 0
@@ -366,7 +367,7 @@ async def test_a_target_that_was_mended_is_tried_at_once(
 
 
 async def test_a_fresh_start_goes_on_where_the_last_one_was(
-    notifier: Notifier, database: SqliteDatabase, clock: MovableClock, transport: Transport, secrets: KnownSecrets
+    notifier: Notifier, database: SqliteDatabase, clock: MovableClock, transport: Transport, secrets: SecretStore
 ) -> None:
     async with receiving() as ops:
         await notifier.reconfigure([target("ops", ops.url)])
@@ -406,23 +407,23 @@ async def test_a_notification_is_sent_again_on_demand(
 
 
 async def test_only_who_needs_a_secret_waits_for_it(
-    notifier: Notifier, database: SqliteDatabase, clock: MovableClock, secrets: KnownSecrets
+    notifier: Notifier, database: SqliteDatabase, clock: MovableClock, environ: dict[str, str]
 ) -> None:
     async with receiving() as ops, receiving() as other:
-        await notifier.reconfigure([target("ops", parse_reference("vault:Hook")), target("other", other.url)])
+        await notifier.reconfigure([target("ops", parse_reference("env:HOOK")), target("other", other.url)])
         await put(database, clock, "v1")
         await notifier.run_until_idle()
         assert (ops.tags, other.tags) == ([], ["v1"])
         (waits,) = await listed(database, target="ops")
-        assert (waits.state, waits.answer) == ("waiting", "vault:Hook: the vault does not answer")
-        secrets.known["vault:Hook"] = ops.url
+        assert (waits.state, waits.answer) == ("waiting", "env:HOOK is empty or not set")
+        environ["HOOK"] = ops.url
         clock.moved += 60
         await notifier.run_until_idle()
         assert ops.tags == ["v1"]
 
 
 async def test_headers_are_sent_and_no_secret_is_kept_or_logged(
-    notifier: Notifier, database: SqliteDatabase, clock: MovableClock, secrets: KnownSecrets, log: io.StringIO
+    notifier: Notifier, database: SqliteDatabase, clock: MovableClock, environ: dict[str, str], log: io.StringIO
 ) -> None:
     received: dict[str, str] = {}
 
@@ -431,14 +432,14 @@ async def test_headers_are_sent_and_no_secret_is_kept_or_logged(
         return web.Response(status=400, text=f"{request.path_qs} {request.headers['X-Token']} is wrong")
 
     async with serving(reflect) as server:
-        secrets.known = {
-            "vault:Hook": f"{server.url}/services/marker-path?sig=marker-sig",
-            "env:TOKEN": "marker-token",
-            "env:KEY": "marker-key",
+        environ |= {
+            "HOOK": f"{server.url}/services/marker-path?sig=marker-sig",
+            "TOKEN": "marker-token",
+            "KEY": "marker-key",
         }
         ops = target(
             "ops",
-            parse_reference("vault:Hook"),
+            parse_reference("env:HOOK"),
             headers={"X-Token": parse_reference("env:TOKEN")},
             secret=parse_reference("env:KEY"),
         )
@@ -446,8 +447,8 @@ async def test_headers_are_sent_and_no_secret_is_kept_or_logged(
         await put(database, clock, "v1")
         await notifier.run_until_idle()
     assert received["X-Token"] == "marker-token"
-    await notifier.reconfigure([target("ops", parse_reference("vault:Hook"), timeout_seconds=1)])
-    secrets.known["vault:Hook"] = "http://127.0.0.1:1/services/marker-path?sig=marker-sig"
+    await notifier.reconfigure([target("ops", parse_reference("env:HOOK"), timeout_seconds=1)])
+    environ["HOOK"] = "http://127.0.0.1:1/services/marker-path?sig=marker-sig"
     await put(database, clock, "v2")
     await notifier.run_until_idle()
     log_of_all = await database.read(events.after, events.START)
@@ -460,22 +461,22 @@ async def test_headers_are_sent_and_no_secret_is_kept_or_logged(
 @pytest.mark.parametrize(
     ("known", "said"),
     [
-        ({"env:URL": "hook.lan/path"}, "is no address"),
-        ({"env:URL": "http://127.0.0.1:99999/", "env:KEY": "key", "env:TOKEN": "t"}, "is no address"),
-        ({"env:URL": DEAD, "env:KEY": "whsec_?"}, "whsec_"),
-        ({"env:URL": DEAD, "env:KEY": "key", "env:TOKEN": "a\nb"}, "X-Token"),
-        ({"env:URL": DEAD, "env:KEY": "key"}, "env:TOKEN"),
+        ({"URL": "hook.lan/path"}, "is no address"),
+        ({"URL": "http://127.0.0.1:99999/", "KEY": "key", "TOKEN": "t"}, "is no address"),
+        ({"URL": DEAD, "KEY": "whsec_?"}, "whsec_"),
+        ({"URL": DEAD, "KEY": "key", "TOKEN": "a\nb"}, "X-Token"),
+        ({"URL": DEAD, "KEY": "key"}, "env:TOKEN"),
     ],
 )
 async def test_a_secret_that_is_no_use_is_told_and_tried_again(
     notifier: Notifier,
     database: SqliteDatabase,
     clock: MovableClock,
-    secrets: KnownSecrets,
+    environ: dict[str, str],
     known: dict[str, str],
     said: str,
 ) -> None:
-    secrets.known = known
+    environ.update(known)
     ops = target(
         "ops",
         SecretReference("env", "URL"),
@@ -547,7 +548,7 @@ async def test_the_request_of_each_format(notifier: Notifier, form: str, method:
 # --- without a database -----------------------------------------------------------------------------------------
 
 
-async def test_told_once_without_a_database(transport: Transport, clock: MovableClock, secrets: KnownSecrets) -> None:
+async def test_told_once_without_a_database(transport: Transport, clock: MovableClock, secrets: SecretStore) -> None:
     lone = Notifier(
         None,
         clock,

@@ -18,7 +18,7 @@ from homeport.observe import Log
 from homeport.testing.database_faults import FailingDatabase
 from homeport.testing.simulation import SimulatedClock, run
 from tests.notify.simulated import SimulatedReceivers
-from tests.notify.things import KnownSecrets, append, target
+from tests.notify.things import append, secret_store, target
 
 TAGS = ["v1", "v2", "v3"]
 TARGETS = [target("a", "http://a.test/", on=("tag.set",)), target("b", "http://b.test/", on=("tag.set",))]
@@ -36,7 +36,7 @@ async def tell(clock: SimulatedClock, fail_at: int, *, forever: bool, done: bool
         failing,
         clock,
         cast("Transport", receivers),
-        KnownSecrets(),
+        secret_store(clock, cast("Transport", receivers)),
         Log(log, clock),
         server_url=lambda: "",
         busy=lambda: False,
@@ -85,11 +85,12 @@ def test_a_target_that_cannot_be_taken_over_is_not() -> None:
     async def main() -> None:
         database = SqliteDatabase(MEMORY, clock)
         failing = FailingDatabase(database, 1)
+        receivers = cast("Transport", SimulatedReceivers(clock))
         notifier = Notifier(
             failing,
             clock,
-            cast("Transport", SimulatedReceivers(clock)),
-            KnownSecrets(),
+            receivers,
+            secret_store(clock, receivers),
             Log(io.StringIO(), clock),
             server_url=lambda: "",
             busy=lambda: False,

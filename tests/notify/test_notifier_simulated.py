@@ -22,7 +22,7 @@ from homeport.notify.targets import Target
 from homeport.observe import Log
 from homeport.testing.simulation import ProcessDied, SimulatedClock, run
 from tests.notify.simulated import SimulatedReceivers
-from tests.notify.things import KnownSecrets, target
+from tests.notify.things import secret_store, target
 from tests.simulation.world import MemoryDatabase
 
 SEEDS = int(os.environ.get("SEEDS", "25"))
@@ -77,7 +77,7 @@ class World:
             database,
             clock,
             cast("Transport", self.receivers),
-            KnownSecrets(),
+            secret_store(clock, cast("Transport", self.receivers)),
             Log(io.StringIO(), clock),
             server_url=lambda: "",
             busy=lambda: clock.random() < 0.3,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 from homeport import events
 from homeport.client.transport import Transport
@@ -29,6 +29,7 @@ from homeport.notify.sent import Sent
 from homeport.notify.targets import Target, TargetUnknown, chosen, matches
 from homeport.observe import Log
 from homeport.secretstore.errors import SecretUnavailable
+from homeport.secretstore.store import SecretStore
 
 #: For so long after its event a notification is tried.
 TRIED_SECONDS: Final = 3 * 86400.0
@@ -49,16 +50,6 @@ _PAUSE_SECONDS: Final = 0.05
 _REST_SECONDS: Final = 5.0
 
 
-class Secrets(Protocol):
-    """What is asked of the secret store."""
-
-    async def get(self, reference: SecretReference) -> str:
-        """The value. Raises `SecretUnavailable`."""
-
-    def values(self) -> frozenset[str]:
-        """Every value that is held now."""
-
-
 class Notifier:
     """Tells targets what happens. Without a database it can only `test` and `send_once`.
 
@@ -71,7 +62,7 @@ class Notifier:
         database: Database | None,
         clock: Clock,
         transport: Transport,
-        secrets: Secrets,
+        secrets: SecretStore,
         log: Log,
         *,
         server_url: Callable[[], str],
