@@ -93,11 +93,9 @@ async def test_nobody_leads_the_proxy_inside(clock: QuickClock, names: Names, ad
             for path in ("name", "address"):
                 with pytest.raises(Untrusted, match=r"inside our network; .* client\.hosts"):
                     await transport.fetch(Request("GET", URL(f"http://registry.example/{path}")), bytes_max=100)
-            assert [(seen.path, seen.headers["Host"]) for seen in server.seen] == [
-                ("/name", "registry.example"),
-                ("/address", "registry.example"),
-            ]
-            assert len(proxy.seen) == 1, "the second request came through the same connection"
+            # Both came through one connection, whose further requests the proxy does not look at.
+            assert [seen.headers["Host"] for seen in server.seen] == ["registry.example"] * 2
+            assert len(proxy.seen) == 1
 
 
 @pytest.mark.parametrize("known", [True, False])
