@@ -1,5 +1,6 @@
 """What Makefile, scripts and lock files promise to who installs from them."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -55,6 +56,15 @@ def test_a_lock_has_hashes_and_no_address(name: str) -> None:
     assert requirements
     assert len(re.findall(r"== *[^\n]*\\\n +--hash=sha256:", text)) == len(requirements)
     assert not re.search(r"https?://|^ *--(index-url|extra-index-url|find-links|trusted-host)", text, re.MULTILINE)
+
+
+def test_a_lock_of_node_has_hashes_and_no_address() -> None:
+    for file in ROOT.glob("tools/*/package-lock.json"):
+        packages = {name: entry for name, entry in json.loads(file.read_text())["packages"].items() if name}
+
+        assert packages
+        assert all(entry["integrity"].startswith("sha512-") for entry in packages.values())
+        assert not any("resolved" in entry for entry in packages.values())
 
 
 def test_what_runs_is_what_the_tests_ran_with() -> None:

@@ -122,6 +122,8 @@ class Vaultwarden:
             try:
                 body = await self._sync(keys)
                 vault = await self._threads.run(_json, body)
+                if not isinstance(member(vault, "ciphers"), list):
+                    raise SecretUnavailable("what the vault sends as its items is none of Bitwarden's answers")
                 unlocked = await self._unlock(keys, vault)
             except ClientError as error:
                 why = plain_text(str(error), keys.secrets)
