@@ -163,6 +163,7 @@ async def test_methods_that_an_address_does_not_take(world: World, method: str, 
         "/api/v1//jobs",
         "/api/v1/jobs/5/x",
         "/api/v1/%2e",
+        "/api/v1/jobs%2F5",
     ],
 )
 async def test_addresses_that_are_not_there(world: World, target: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Final
+from urllib.parse import unquote
 
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, Router
@@ -33,7 +34,13 @@ def build(services: ApiServices) -> ASGIApp:
         paths.setdefault(operation.path, {})[operation.method] = operation
     routes = [Route(PREFIX + path, _Endpoint(services, operations)) for path, operations in paths.items()]
     routes.append(Route(f"{PREFIX}/openapi.json", _Description()))
-    return Router(routes, redirect_slashes=False, default=_nothing)
+    router = Router(routes, redirect_slashes=False, default=_nothing)
+
+    async def api(scope: Scope, receive: Receive, send: Send) -> None:
+        # What is percent-encoded never becomes a separator, so routes are found in the path as it came.
+        await router({**scope, "path": scope["raw_path"].decode("ascii", "replace")}, receive, send)
+
+    return api
 
 
 class _Endpoint:
@@ -51,7 +58,8 @@ class _Endpoint:
             raise MethodNotAllowed(_methods(self._operations))
         handled.route = operation.name
         actor = handled.actor = await calls.administrator(self._services, request)
-        parameters = calls.parameters(operation.parameters, request, scope["path_params"])
+        in_path = {name: unquote(value) for name, value in scope["path_params"].items()}
+        parameters = calls.parameters(operation.parameters, request, in_path)
         body = await calls.body(operation.body, request) if operation.method == "POST" else Nothing()
         answer = await operation.handler(Call(self._services, request, actor, parameters, body))
         await _response(answer, operation.status, head=request.method == "HEAD")(scope, receive, send)
