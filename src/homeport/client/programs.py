@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from homeport.client.errors import ClientError
 from homeport.clock import Clock
@@ -83,9 +84,8 @@ async def run_program(
 
 
 def _feed(transport: asyncio.SubprocessTransport, stdin: bytes) -> None:
-    pipe = transport.get_pipe_transport(0)
-    if not isinstance(pipe, asyncio.WriteTransport):
-        raise TypeError("the program was started without a pipe to its input")
+    # uvloop's pipes do what asyncio's do, but are of no class of asyncio's.
+    pipe = cast("asyncio.WriteTransport", transport.get_pipe_transport(0))
     # It need not read, and may be gone already: its code tells.
     pipe.write(stdin)
     pipe.write_eof()
