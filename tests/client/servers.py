@@ -128,9 +128,9 @@ class LittleServer:
 
 @asynccontextmanager
 async def serving(
-    handler: Handler, *, tls: ServerCertificate | None = None, address: str = "127.0.0.1"
+    handler: Handler, *, tls: ServerCertificate | None = None, address: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[LittleServer]:
-    """A little server on a free port."""
+    """A little server, on a free port unless one is named."""
     server = LittleServer(handler)
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", server.answer)
@@ -140,7 +140,7 @@ async def serving(
     if tls is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(tls.certificate, tls.key)
-    site = web.TCPSite(runner, address, 0, ssl_context=context)
+    site = web.TCPSite(runner, address, port, ssl_context=context)
     await site.start()
     server.name = address
     server.port = runner.addresses[0][1]

@@ -178,7 +178,7 @@ class Transport:
             target = trust.resolve(hop.url, location)
             trust.check_redirect(hop.url, target)
             if request.body_is_secret and not trust.same_origin(target, request.url):
-                raise Untrusted(f"{hop}: would pass our login on to {shown_url(target)}")
+                raise Untrusted(f"{hop}: would pass on what is for {request.url.host} only, to {shown_url(target)}")
             # Once it has left, it does not come back: the other host would choose what our login is used for.
             if not trust.same_origin(target, hop.url):
                 hop = replace(hop, authorization=None, secret_headers={})
