@@ -13,7 +13,7 @@ from homeport.clock import SystemClock
 from homeport.db.database import Transaction
 from homeport.db.sqlite import MEMORY, SqliteDatabase
 from homeport.events import SYSTEM, Event, Origin, Position
-from homeport.kinds import EVENTS
+from homeport.kinds import EVENTS, JOBS
 
 ADA = Origin("ada", "192.0.2.1", "request-1")
 
@@ -159,3 +159,8 @@ def test_every_kind_has_its_sentence() -> None:
     for kind, sentence in EVENTS.items():
         assert re.fullmatch(r"[a-z]+\.[a-z_]+", kind)
         assert re.fullmatch(r"[A-Z].+\.", sentence)
+
+
+def test_every_run_that_ends_has_its_event() -> None:
+    # A worker could not end a job whose event nobody listed.
+    assert {f"{kind}.finished" for kind in JOBS} <= set(EVENTS)
