@@ -545,6 +545,38 @@ async def test_the_request_of_each_format(notifier: Notifier, form: str, method:
     assert seen[1][0] == "PUT"
 
 
+async def test_people_are_told_by_a_child_process(
+    notifier: Notifier, database: SqliteDatabase, clock: MovableClock, environ: dict[str, str]
+) -> None:
+    bodies = []
+
+    async def take(request: web.Request) -> web.Response:
+        bodies.append(await request.text())
+        return web.json_response({"id": "1"})
+
+    async with serving(take) as server:
+        environ["CHAT"] = f"{server.url}/secret-topic"
+        await notifier.reconfigure([target("chat", parse_reference("env:CHAT"), format="ntfy", on=("tag.set",))])
+        await put(database, clock, "v1")
+        await notifier.run_until_idle()
+    (delivery,) = await listed(database)
+    assert (delivery.state, "secret-topic" in str(delivery)) == ("sent", False)
+    assert "team/app" in bodies[0]
+
+
+async def test_a_clock_that_was_set_back_keeps_nobody_waiting(
+    notifier: Notifier, database: SqliteDatabase, clock: MovableClock
+) -> None:
+    answers = [status(500), status(200)]
+    async with receiving(lambda: answers.pop(0)) as ops:
+        await notifier.reconfigure([target("ops", ops.url)])
+        await put(database, clock, "v1")
+        await notifier.run_until_idle()
+        clock.moved -= 86400
+        await notifier.run_until_idle()
+    assert ops.tags == ["v1", "v1"]
+
+
 # --- without a database -----------------------------------------------------------------------------------------
 
 

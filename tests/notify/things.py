@@ -28,6 +28,9 @@ class MovableClock(SystemClock):
     def now(self) -> float:
         return super().now() + self.moved
 
+    def monotonic(self) -> float:
+        return super().monotonic() + self.moved
+
     def random(self) -> float:
         return 0.5
 

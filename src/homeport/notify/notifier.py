@@ -46,7 +46,7 @@ _EVENTS_MAX: Final = 500
 _EVENTS_MAX_BUSY: Final = 50
 #: A turn takes about a thousandth of a second, so this leaves all but a few hundredths of the time to requests.
 _PAUSE_SECONDS: Final = 0.05
-#: How long a target rests after our own database failed it.
+#: How long a target rests after something of ours failed it: the database, most likely.
 _REST_SECONDS: Final = 5.0
 
 
@@ -83,7 +83,7 @@ class Notifier:
         self._targets: dict[str, Target] = {}
         #: Those whose last try failed.
         self._failing: set[str] = set()
-        #: When the next try of a target is due.
+        #: When a target is to be looked after again by itself (monotonic).
         self._due: dict[str, float] = {}
         self._turns = asyncio.Lock()
 
@@ -118,8 +118,9 @@ class Notifier:
         delivery = await self._facts.read(deliveries.head, name)
         if delivery is None:
             return await self._look_ahead(target)
-        if self._clock.now() < delivery.due_at <= self._clock.now() + _RETRY_AFTER_SECONDS_MAX:
-            self._due[name] = delivery.due_at
+        wait = delivery.due_at - self._clock.now()
+        if 0 < wait <= _RETRY_AFTER_SECONDS_MAX:  # Longer was never asked for: the clock was set back.
+            self._due[name] = self._clock.monotonic() + wait
             return False
         await self._deliver(target, delivery)
         return True
@@ -143,7 +144,7 @@ class Notifier:
                         wakes[name] = asyncio.Event()
                         loops[name] = asyncio.create_task(self._serve(name, wakes[name]))
                 before, end = end, await self._end()
-                now = self._clock.now()
+                now = self._clock.monotonic()
                 for name in loops:
                     if end != before or self._due.get(name, now + 1) <= now:
                         wakes[name].set()
@@ -161,9 +162,9 @@ class Notifier:
             try:
                 while await self.step(name):
                     pass
-            except DatabaseError as error:
-                self._log.warning("notify.waiting", target=name, error=str(error))
-                self._due[name] = self._clock.now() + _REST_SECONDS
+            except Exception as error:  # noqa: BLE001 (a loop that died would be missed by nobody until it is needed)
+                self._log.error("notify.waiting", target=name, error=repr(error))
+                self._due[name] = self._clock.monotonic() + _REST_SECONDS
             await wake.wait()
 
     async def _end(self) -> Position | None:
