@@ -10,6 +10,7 @@ from aiohttp import web
 from homeport.client.errors import BadAnswer, ClientError, ConnectionFailed, Refused
 from homeport.client.remote import Remote
 from homeport.client.repository import RemoteRepository
+from homeport.client.retries import ATTEMPTS_MAX
 from homeport.client.transport import Transport
 from homeport.client.uploads import Outcome
 from homeport.oci.digest import Digest
@@ -82,6 +83,42 @@ async def test_a_cut_in_the_last_part_is_resumed_by_the_put(transport: Transport
     async with uploading(made, transport) as (server, repository):
         assert await repository.put_blob(LARGE) is Outcome.SENT
         assert methods(server) == ["HEAD", "POST", "PATCH", "HEAD", "GET", "PUT"]
+
+
+async def test_an_upload_that_gets_on_is_not_given_up(transport: Transport) -> None:
+    cuts = 2 * ATTEMPTS_MAX
+    made = MemoryRegistry({"PATCH": [cut_after(150_000 * number) for number in range(1, cuts + 1)]})
+    async with uploading(made, transport) as (server, repository):
+        assert await repository.put_blob(LARGE) is Outcome.SENT
+        assert methods(server).count("PATCH") == cuts + 1
+        assert methods(server).count("POST") == 1
+
+
+async def test_an_upload_that_stands_still_is_given_up(transport: Transport) -> None:
+    made = MemoryRegistry({"PATCH": [cut_after(150_000) for _ in range(2 * ATTEMPTS_MAX)]})
+    async with uploading(made, transport) as (server, repository):
+        with pytest.raises(ConnectionFailed):
+            await repository.put_blob(LARGE)
+        assert methods(server).count("PATCH") == ATTEMPTS_MAX + 1  # the first one got on
+
+
+async def test_what_the_registry_holds_is_not_sent_again_to_close_the_upload(transport: Transport) -> None:
+    made = MemoryRegistry({"PUT": [status(503)] * ATTEMPTS_MAX})
+    async with uploading(made, transport) as (server, repository):
+        assert await repository.put_blob(LARGE) is Outcome.SENT
+        assert methods(server) == ["HEAD", "POST", "PATCH", *["PUT"] * ATTEMPTS_MAX, "HEAD", "GET", "PUT"]
+        assert made.blobs[LARGE.blob.digest] == LARGE.data
+
+
+async def test_parts_that_do_not_fit_together_are_sent_anew(transport: Transport) -> None:
+    async def mixed_up(made: MemoryRegistry, request: web.Request) -> web.StreamResponse | None:
+        return web.json_response({"errors": [{"code": "DIGEST_INVALID", "message": "no"}]}, status=400)
+
+    made = MemoryRegistry({"PATCH": [cut_after(1_200_000)], "PUT": [mixed_up]})
+    async with uploading(made, transport) as (server, repository):
+        assert await repository.put_blob(LARGE) is Outcome.SENT
+        assert methods(server).count("POST") == 2
+        assert made.blobs[LARGE.blob.digest] == LARGE.data
 
 
 async def test_a_lost_session_is_begun_anew(transport: Transport) -> None:

@@ -63,6 +63,8 @@ class BlobUpload:
         #: Told how many bytes of the blob went out; the number may go back when the registry holds fewer.
         self._moved = moved
         self._retries = Retries(remote.transport.clock)
+        #: Where the upload goes on: each answer may name another address.
+        self._session = URL()
         self._content_failure: ClientError | None = None
 
     async def push(self, mount_from: str | None = None, mount_scopes: tuple[str, ...] = ()) -> Outcome:
@@ -72,17 +74,24 @@ class BlobUpload:
         session = await self._mount(mount_from, mount_scopes) if mount_from is not None else await self._start()
         if session is None:
             return Outcome.MOUNTED
-        position = 0
+        self._session = session
+        position = furthest = 0
         while True:
             try:
-                await self._send(session, position)
+                await self._send(position)
                 return Outcome.SENT
             except (ConnectionFailed, Refused) as error:
                 if not self._is_worth_another_try(error, position) or not await self._retries.failed():
                     raise
+                parts_fit = not (isinstance(error, Refused) and error.status == 400)
             if await self.is_present():
                 return Outcome.SENT  # only the answer was lost
-            session, position = await self._where_it_stands(session) or (await self._start(), 0)
+            held = await self._held_bytes() if parts_fit else None
+            if held is None:
+                self._session, held = await self._start(), 0
+            if held > furthest:
+                self._retries.progressed()
+            position, furthest = held, max(held, furthest)
 
     async def is_present(self) -> bool:
         """Whether the repository holds the blob already."""
@@ -115,15 +124,15 @@ class BlobUpload:
         answer = await self._remote.fetch("POST", f"{self._path}uploads/", self._scopes, headers=_NO_BODY)
         return self._location(answer, 202)
 
-    async def _send(self, session: URL, position: int) -> None:
+    async def _send(self, position: int) -> None:
         """Sends the blob from `position` on and closes the upload."""
         headers, body = dict(_NO_BODY), None
         if self._blob.size - position > ONE_REQUEST_BYTES_MAX:
-            session = await self._send_chunk(session, position)
-        else:
+            await self._send_chunks(position)
+        elif self._blob.size > position:
             headers, body = self._chunk(position)
-        joint = "&" if session.raw_query_string else "?"
-        url = URL(f"{session}{joint}digest={quote(self._blob.digest, safe='')}", encoded=True)
+        joint = "&" if self._session.raw_query_string else "?"
+        url = URL(f"{self._session}{joint}digest={quote(self._blob.digest, safe='')}", encoded=True)
         commit_seconds = self._remote.transport.settings.commit_seconds
         answer = await self._remote.fetch(
             "PUT", url, self._scopes, headers=headers, body=body, silence_seconds=commit_seconds
@@ -131,19 +140,18 @@ class BlobUpload:
         if answer.status != 201:
             raise self._remote.refused(answer)
 
-    async def _send_chunk(self, session: URL, position: int) -> URL:
-        """Sends all from `position` on without closing the upload, as docker does; where to go on."""
+    async def _send_chunks(self, position: int) -> None:
+        """Sends all from `position` on without closing the upload, as docker does."""
         while position < self._blob.size:
             headers, body = self._chunk(position)
-            answer = await self._remote.fetch("PATCH", session, self._scopes, headers=headers, body=body)
-            session = self._location(answer, 202)
+            answer = await self._remote.fetch("PATCH", self._session, self._scopes, headers=headers, body=body)
+            self._session = self._location(answer, 202)
             held = _held_bytes(answer)
             if held is None or held >= self._blob.size:
                 break
             if held <= position:
                 raise BadAnswer(f"{answer.request}: takes the bytes from {position} on and keeps none")
             position = held
-        return session
 
     def _chunk(self, position: int) -> tuple[dict[str, str], Callable[[], AsyncIterator[bytes]]]:
         headers = {"Content-Type": OCTET_STREAM, "Content-Length": str(self._blob.size - position)}
@@ -161,18 +169,19 @@ class BlobUpload:
             self._content_failure = error
             raise
 
-    async def _where_it_stands(self, session: URL) -> tuple[URL, int] | None:
-        """Where the upload can go on, or None if it has to begin anew."""
+    async def _held_bytes(self) -> int | None:
+        """From where the upload can go on, or None if it has to begin anew."""
         try:
-            answer = await self._remote.fetch("GET", session, self._scopes)
+            answer = await self._remote.fetch("GET", self._session, self._scopes)
         except (ConnectionFailed, BadAnswer):
             return None
         held = _held_bytes(answer)
-        if answer.status != 204 or held is None or held >= self._blob.size:
+        if answer.status != 204 or held is None or held > self._blob.size:
             return None
         self._moved(held)
-        location = answer.headers.get("Location")
-        return self._location(answer) if location else session, held
+        if answer.headers.get("Location"):
+            self._session = self._location(answer)
+        return held
 
     def _location(self, answer: Answer, expected_status: int | None = None) -> URL:
         if expected_status is not None and answer.status != expected_status:
