@@ -19,13 +19,12 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
+from homeport.__main__ import DOORS
 from homeport.cli.context import Doors
 from homeport.cli.main import run
-from tests.cli.doors import doors
 
 SECONDS_MAX = 30
 COMMAND = (sys.executable, "-m", "homeport")
-DOORS = doors()
 
 
 def clean_environment(**more: str) -> dict[str, str]:

@@ -68,6 +68,8 @@ class _Running:
                 self.stop = stop
             self.run.cancelled = self.stop is _Stop.CANCELLED
             self.task.cancel()
+        elif self.task.cancelled() and self.stop is None:
+            self.stop = stop  # Whoever ends the whole program cancelled it together with its worker.
 
     def verdict(self) -> Summary | Temporary | None:
         """What the row is to say of its end; None: that it was handed back."""
