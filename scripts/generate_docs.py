@@ -1,4 +1,7 @@
-"""Writes docs/reference/ from the program itself: settings, errors, verbs, events. `--check` says what is stale."""
+"""Writes docs/reference/ from the program itself: settings, errors, verbs, events, API.
+
+`--check` says what is stale.
+"""
 
 import argparse
 import inspect
@@ -19,6 +22,9 @@ from homeport.config.settings import Settings
 from homeport.config.tree import Setting, section, settings
 from homeport.oci import errors
 from homeport.oci.errors import RegistryError
+from homeport.server.api.calls import BODY_BYTES_MAX
+from homeport.server.api.operations import OPERATIONS, PREFIX
+from homeport.server.api.streams import HEARTBEAT_SECONDS
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs/reference"
 
@@ -44,7 +50,9 @@ valid. What nobody knows is refused with its line, so a slip of the finger is ne
 | size | `1048576`, `512MiB`, `1GiB`, `10GB`; a plain number is bytes |
 | path | absolute, or relative to the folder that Homeport is started in |
 | pattern of repositories | `team/app`, `team/*` (any characters but `/`), `team/**` (everything below) |
-| secret | where it is, never what it is: `env:NAME`, `file:/path` (the last line break is left out), or an item of a vault: `vault:ITEM`, `bw:ITEM`; behind it `#username`, `#uri`, `#notes` or `#field:NAME`, else the password of its login ([secrets](../how-to/secrets.md)) |
+| secret | where it is, never what it is: `env:NAME`, `file:/path` (the last line break is left out), or an item \
+of a vault: `vault:ITEM`, `bw:ITEM`; behind it `#username`, `#uri`, `#notes` or `#field:NAME`, else the \
+password of its login ([secrets](../how-to/secrets.md)) |
 
 ## Environment
 
@@ -99,6 +107,22 @@ change. They are rows of the table `events` of the database, and the audit log.
 |---|---|
 """
 
+_API = """\
+# Administration API
+
+What runs, what happened, who was told, and which secrets can be read; [how to use it](../how-to/api.md). Each server
+describes it for programs, with the types that are named here, at `/api/v1/openapi.json` (OpenAPI 3.1).
+
+- *Login*: `Authorization: Bearer hp_...` with a token, or Basic with a user and its password. It takes an
+  administrator: a user with `admin`, or a token (a robot's, or an administrator's own) whose limits, if it has any,
+  give `admin` on `**`. Others get 401 or 403.
+- *Requests*: a POST is `Content-Type: application/json`, also without a body, and at most {bytes_max} bytes. What is
+  not known is refused.
+- *Errors*: `{{"error": {{"code": "...", "message": "a sentence", "request": "the id in the server's log"}}}}`.
+- *Streams* (`application/jsonl`): one JSON object a line, and an empty line each {heartbeat} seconds that nothing
+  happens. One that ends early (the server stops, the login ends) is asked for again with `after`.
+"""
+
 _CLI = """\
 # Command line
 
@@ -119,6 +143,7 @@ def pages() -> dict[str, str]:
         "events.md": _MADE + "".join(events_page()),
         "jobs.md": _MADE + "".join(jobs_page()),
         "cli.md": _MADE + "".join(cli_page()),
+        "api.md": _MADE + "".join(api_page()),
     }
 
 
@@ -181,6 +206,23 @@ def jobs_page() -> Iterator[str]:
 def _words(sentences: Mapping[str, str]) -> Iterator[str]:
     for name, sentence in sentences.items():
         yield f"| `{name}` | {sentence} |\n"
+
+
+def api_page() -> Iterator[str]:
+    yield _API.format(bytes_max=BODY_BYTES_MAX, heartbeat=f"{HEARTBEAT_SECONDS:g}")
+    for operation in OPERATIONS:
+        path = PREFIX + operation.path.replace(":path", "")
+        yield f"\n## {operation.method} `{path}`\n\n{operation.summary}\n\n"
+        fields = operation.parameters.model_fields | operation.body.model_fields
+        if fields:
+            yield f"| {'field' if operation.body.model_fields else 'parameter'} | |\n|---|---|\n"
+            yield from _words({name: field.description or "" for name, field in fields.items()})
+            yield "\n"
+        answers = [f"`{operation.answer.__name__}`"] if operation.answer else []
+        if operation.lines:
+            answers.append("lines of " + " and ".join(f"`{line.__name__}`" for line in operation.lines))
+        refusals = ", ".join(str(error.status) for error in sorted(operation.refuses, key=lambda error: error.status))
+        yield f"Answer: {operation.status}, {' or '.join(answers)}. Refusals: {refusals}.\n"
 
 
 def cli_page() -> Iterator[str]:

@@ -91,7 +91,7 @@ class JobList(_Model):
     """Which jobs are listed, the newest first."""
 
     kind: Name | None = Field(None, description="Only jobs of this kind.")
-    state: State | None = Field(None, description="Only jobs in this state.")
+    state: State | None = Field(None, description="Only jobs that are waiting, running or ended.")
     before: Number | None = Field(None, description="Only jobs with a smaller id: the next page.")
     limit: Limit = Field(50, description="How many, at most.")
 
@@ -125,14 +125,18 @@ class RunRequest(_Model):
 class EventSearch(_Model):
     """Which events, the oldest first; without `after` and `since` the newest."""
 
-    after: At | None = Field(None, description="Begin behind this position: `next` of the page before.")
+    after: At | None = Field(
+        None, description="Begin behind this position: `next` of a page, or `position` of an event."
+    )
     since: Since | None = Field(
         None, description="Begin so many seconds ago, or at this time, such as 2026-01-31T08:00:00Z."
     )
-    kind: EventPattern = Field("*", description="Only kinds that match, such as tag.set or tag.*.")
-    repository: Pattern | None = Field(None, description="Only repositories that match, such as team/**.")
+    kind: EventPattern = Field("*", description="Only kinds that match, such as `tag.set` or `tag.*`.")
+    repository: Pattern | None = Field(None, description="Only repositories that match, such as `team/**`.")
     limit: Limit | None = Field(None, description="How many, at most; 100 unless it is said.")
-    follow: Flag = Field(default=False, description="Go on with what happens from now on, as JSON Lines.")
+    follow: Flag = Field(
+        default=False, description="true: go on with what happens from now on, as a stream; then without `limit`."
+    )
 
 
 class TargetName(_Model):
@@ -145,7 +149,7 @@ class DeliveryList(_Model):
     """Which deliveries are listed, the newest first."""
 
     target: Name | None = Field(None, description="Only those for this target.")
-    state: DeliveryState | None = Field(None, description="Only those in this state.")
+    state: DeliveryState | None = Field(None, description="Only those that are waiting, sent or given-up.")
     before: Number | None = Field(None, description="Only those with a smaller id: the next page.")
     limit: Limit = Field(50, description="How many, at most.")
 
