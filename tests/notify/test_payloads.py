@@ -182,6 +182,12 @@ def test_what_is_gone_meanwhile_has_no_media_type() -> None:
     assert one(event("manifest.pushed"))["target"].keys() == {"digest", "repository", "url"}
 
 
+def test_where_nobody_knows_the_servers_address_none_is_told() -> None:
+    (told,) = body("distribution", event("manifest.pushed"), SUBJECT, server="")["events"]
+    assert "url" not in told["target"]
+    assert told["source"] == {"addr": "", "instanceID": "here"}
+
+
 def test_a_sample_tells_of_nothing() -> None:
     assert body("distribution", event("notify.tested", repository=None, digest=None)) == {"events": []}
 

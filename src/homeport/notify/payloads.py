@@ -149,6 +149,7 @@ def _target(event: Event, subject: Subject | None, server_url: str, action: str)
         target |= {"mediaType": subject.media_type, "size": subject.size, "length": subject.size}
     if action == "mount" and event.reason is not None:
         target["fromRepository"] = event.reason.removeprefix("from ")
-    kind = "blobs" if event.kind.startswith("blob.") else "manifests"
-    target["url"] = f"{server_url.rstrip('/')}/v2/{event.repository}/{kind}/{event.digest}"
+    if server_url:
+        kind = "blobs" if event.kind.startswith("blob.") else "manifests"
+        target["url"] = f"{server_url.rstrip('/')}/v2/{event.repository}/{kind}/{event.digest}"
     return target
