@@ -213,6 +213,22 @@ async def test_a_wrong_password_is_not_tried_again_and_again(
     assert store.held(parse_reference("vault:Item")) == "x1"
 
 
+async def test_a_server_that_is_broken_is_back_within_minutes(
+    server: VaultServer, account: Account, store: SecretStore, clock: QuickClock
+) -> None:
+    account.add("Item", password="x1")
+    store.use([parse_reference("vault:Item")])
+    server.instead[TOKEN] = saying(502, b"<html>")
+    for _ in range(100):
+        clock.offset += 100
+        await store.refresh()
+    assert 20 <= server.asked.count(f"POST {TOKEN}") <= 40
+    server.instead.clear()
+    clock.offset += 300
+    await store.refresh()
+    assert store.held(parse_reference("vault:Item")) == "x1"
+
+
 async def test_a_revoked_key(
     server: VaultServer, account: Account, store: SecretStore, environ: dict[str, str]
 ) -> None:

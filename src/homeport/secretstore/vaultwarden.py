@@ -33,11 +33,12 @@ from homeport.secretstore.items import Found, Item, member, members, select, tex
 from homeport.secretstore.vaultcrypto import CannotDecrypt, Kdf, PrivateKey, SymmetricKey, WrongKey
 
 TOKEN_BYTES_MAX = 1024 * 1024
-SYNC_BYTES_MAX = 64 * 1024 * 1024
+SYNC_BYTES_MAX = 32 * 1024 * 1024
 
 #: A token is given up so long before its end, so that it does not end on the way.
 TOKEN_SECONDS_LEFT_MIN = 30.0
-LOGIN_PAUSE_SECONDS_FIRST, LOGIN_PAUSE_SECONDS_MAX = 30.0, 3600.0
+#: From login to login while they fail. A server that is broken is not one that refuses us: it may be back any moment.
+LOGIN_PAUSE_SECONDS_FIRST, BROKEN_PAUSE_SECONDS_MAX, LOGIN_PAUSE_SECONDS_MAX = 30.0, 300.0, 3600.0
 
 #: Bitwarden's own servers, whose parts have hosts of their own.
 CLOUDS = ("bitwarden.com", "bitwarden.eu")
@@ -190,7 +191,7 @@ class Vaultwarden:
         said = _said(answer, keys)
         if answer.status == 429:
             asked = retry_after_seconds(answer.headers, self._clock.now())
-            raise self._failed(f"the vault takes no more logins for now: {said}", asked)
+            raise self._failed(f"the vault takes no more logins for now: {said}", asked_seconds=asked)
         if answer.status in (400, 401, 403):
             raise self._failed(
                 f"the vault refuses the API key ({said}): client_id or client_secret is wrong, or the key was replaced;"
@@ -199,16 +200,19 @@ class Vaultwarden:
         content = _json(answer.body) if answer.status == 200 else None
         access_token, seconds = text(content, "access_token"), member(content, "expires_in")
         if not isinstance(content, dict) or not access_token or not access_token.isascii():
-            raise self._failed(f"the vault's answer to the login is none of Bitwarden's: {said}")
+            problem = f"the vault's answer to the login is none of Bitwarden's: {said}"
+            raise self._failed(problem, seconds_max=BROKEN_PAUSE_SECONDS_MAX)
         lasts = float(seconds) if isinstance(seconds, int | float) else 0.0
         ends_at = self._clock.monotonic() + max(lasts - TOKEN_SECONDS_LEFT_MIN, TOKEN_SECONDS_LEFT_MIN)
         return _Token(f"Bearer {access_token}", ends_at, content)
 
-    def _failed(self, problem: str, seconds: float | None = None) -> SecretUnavailable:
+    def _failed(
+        self, problem: str, *, asked_seconds: float | None = None, seconds_max: float = LOGIN_PAUSE_SECONDS_MAX
+    ) -> SecretUnavailable:
         """Stays away from the login for a while."""
         failures = self._pause.failures + 1 if self._pause else 1
-        pause = max(seconds or 0.0, LOGIN_PAUSE_SECONDS_FIRST * 2.0 ** min(failures - 1, 10))
-        until = self._clock.monotonic() + min(pause, LOGIN_PAUSE_SECONDS_MAX)
+        pause = max(asked_seconds or 0.0, LOGIN_PAUSE_SECONDS_FIRST * 2.0 ** min(failures - 1, 10))
+        until = self._clock.monotonic() + min(pause, seconds_max)
         self._token, self._pause = None, _Pause(problem, until, failures)
         return SecretUnavailable(problem)
 
