@@ -83,7 +83,6 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "client/programs.py": ("processes",),  # The one door to other programs.
     "server/listener.py": ("network", "time"),  # Granian on a real socket: nothing of it runs in a simulation.
     "config/": ("environment",),  # The one door to it.
-    "secretstore/bw.py": ("disk",),  # Looks into bw's own file for why it says no.
     # A process of its own, started by client/programs.py, whose libraries take proxy and authorities from there only.
     "notify/apprise_child.py": ("environment", "network", "disk", "terminal"),
     "app/": ("processes", "terminal"),  # Signals, and the stream that the log is written to.
