@@ -38,7 +38,7 @@ class Server:
         self._listener = Listener(self._application, listen.host, listen.port)
         self._certificate = _certificate(program.settings)
         context.gauges = lambda: {"requests_active": self._application.active}
-        program.busy = lambda: self._application.active > 0
+        program.busy = lambda: self._application.in_front > 0
         program.secrets.on_change = self._secrets_changed
 
     @classmethod

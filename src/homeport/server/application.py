@@ -52,8 +52,10 @@ class Application:
         #: Ids are this process's own random start and a number, so they are cheap and still unique in a log.
         self._id_prefix = context.registry.clock.new_id()[:12]
         self._requests = 0
-        #: Requests that are not answered yet.
+        #: Requests that are not answered yet; and those of them that are no administrator's, who may follow something
+        #: for days: to these, what the program does beside gives way.
         self.active = 0
+        self.in_front = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,7 +71,11 @@ class Application:
             if context.api is not None and scope["raw_path"].startswith(b"/api/"):
                 await self._mounted(context.api, scope, receive, send, Passage(request, handled))
             else:
-                await self._own(scope, send, request, handled)
+                self.in_front += 1
+                try:
+                    await self._own(scope, send, request, handled)
+                finally:
+                    self.in_front -= 1
         except Exception as error:
             # The answer has begun, so the client can only be told by cutting it off.
             handled.error = failures.as_registry_error(error).code

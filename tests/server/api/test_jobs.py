@@ -170,6 +170,8 @@ async def test_a_silent_stream_says_that_it_is_there(world: World) -> None:
     job_id = await begin(world)
     async with world.asking("GET", f"/api/v1/jobs/{job_id}/follow") as stream:
         assert (await stream.line())["job"]["id"] == job_id
+        # Notifications give way to pushes and pulls, not to whoever looks on.
+        assert (world.application.active, world.application.in_front) == (1, 0)
         assert [await stream.line() for _ in range(3)] == [None] * 3
 
 
