@@ -53,7 +53,12 @@ async def test_since_a_moment(world: World) -> None:
     world.clock.ahead += 3600
     await happen(world, tag="new")
     half_an_hour_ago = datetime.fromtimestamp(world.clock.now(), UTC) - timedelta(minutes=30)
-    for since in ("1800", half_an_hour_ago.isoformat().replace("+", "%2B"), half_an_hour_ago.strftime("%FT%TZ")):
+    for since in (
+        "1800",
+        "1800.5",
+        half_an_hour_ago.isoformat().replace("+", "%2B"),
+        half_an_hour_ago.strftime("%FT%TZ"),
+    ):
         assert tags((await world.get(f"/api/v1/events?kind=tag.*&since={since}")).body) == ["new"]
     for since in ("7200", "9" * 18, "0001-01-01T00:00:00Z"):
         assert tags((await world.get(f"/api/v1/events?kind=tag.*&since={since}")).body) == ["old", "new"]

@@ -50,6 +50,7 @@ JSON = {"content-type": "application/json"}
         ("/events?since=yesterday", "must be seconds ago, such as 3600"),
         ("/events?since=2026-01-31T08:00:00", "or a time with its zone"),
         ("/events?since=-5", "must be seconds ago"),
+        ("/events?since=1e3", "must be seconds ago"),
         ("/events?since=NaN", "must be seconds ago"),
         ("/events?since=5&after=0-0", "'after' and 'since' both say where to begin"),
         ("/events?follow=yes", "follow: must be true or false"),

@@ -5,6 +5,7 @@ Holds: a request names nothing that is not here. An answer has every field of it
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -19,7 +20,8 @@ from homeport.oci import patterns
 LIMIT_MAX = 1_000
 _ID_MAX = 2**63 - 1
 #: Longer ago than this, nothing was.
-_SECONDS_AGO_MAX = 10_000_000_000
+_SECONDS_AGO_MAX = 1e10
+_SECONDS = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
 
 
 def _whole(value: object) -> object:
@@ -48,8 +50,8 @@ def _since(value: object) -> float | datetime:
     problem = ValueError("must be seconds ago, such as 3600, or a time with its zone, such as 2026-01-31T08:00:00Z")
     if not isinstance(value, str):
         raise problem
-    if value.isascii() and value.isdigit():
-        return float(min(int(value[:20]), _SECONDS_AGO_MAX))
+    if _SECONDS.fullmatch(value):
+        return min(float(value), _SECONDS_AGO_MAX)
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
