@@ -12,9 +12,8 @@ from homeport.client.transport import Transport
 from homeport.clock import SystemClock
 from homeport.db.sqlite import MEMORY, SqliteDatabase
 from homeport.notify.notifier import Notifier
-from homeport.observe import Log
 from homeport.secretstore.store import SecretStore
-from tests.notify.things import SERVER, MovableClock, secret_store
+from tests.notify.things import MovableClock, notifier_on, secret_store
 
 
 @pytest.fixture
@@ -55,13 +54,4 @@ def log() -> io.StringIO:
 def notifier(
     database: SqliteDatabase, clock: MovableClock, transport: Transport, secrets: SecretStore, log: io.StringIO
 ) -> Notifier:
-    return Notifier(
-        database,
-        clock,
-        transport,
-        secrets,
-        Log(log, clock),
-        server_url=lambda: SERVER,
-        busy=lambda: False,
-        environ={},
-    )
+    return notifier_on(database, clock, transport, secrets, log=log)

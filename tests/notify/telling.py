@@ -15,9 +15,7 @@ from homeport.db.database import Transaction
 from homeport.db.sqlite import SqliteDatabase
 from homeport.events import SYSTEM
 from homeport.notify import deliveries
-from homeport.notify.notifier import Notifier
-from homeport.observe import Log
-from tests.notify.things import secret_store, target
+from tests.notify.things import notifier_on, target
 
 EVENTS_PER_CHANGE = 25
 
@@ -38,16 +36,7 @@ async def main(path: Path, count: int, places: dict[str, str]) -> None:
     clock = SystemClock()
     database = SqliteDatabase(path, clock)
     async with Transport(ClientSettings(), clock) as transport:
-        notifier = Notifier(
-            database,
-            clock,
-            transport,
-            secret_store(clock, transport),
-            Log(sys.stderr, clock),
-            server_url=lambda: "",
-            busy=lambda: False,
-            environ={},
-        )
+        notifier = notifier_on(database, clock, transport, log=sys.stderr)
         await notifier.reconfigure(target(kinds, url, on=(kinds,)) for kinds, url in places.items())
         telling = asyncio.create_task(notifier.run())
         while (end := await database.read(events.end)).id < count:

@@ -24,11 +24,10 @@ from homeport.notify import deliveries
 from homeport.notify.deliveries import Delivery
 from homeport.notify.notifier import TRIED_SECONDS, Notifier
 from homeport.notify.targets import TargetUnknown
-from homeport.observe import Log
 from homeport.secretstore.store import SecretStore
 from tests.client.servers import serving
 from tests.notify.receiving import receiving
-from tests.notify.things import ADA, SERVER, MovableClock, append, event, target
+from tests.notify.things import ADA, MovableClock, append, event, notifier_on, target
 
 #: Nothing listens there: port 1 is nobody's.
 DEAD = "http://127.0.0.1:1/hook"
@@ -310,16 +309,7 @@ async def test_while_requests_are_answered_there_are_pauses(
 
     clock = CountingClock()
     busy = True
-    notifier = Notifier(
-        database,
-        clock,
-        transport,
-        secrets,
-        Log(io.StringIO(), clock),
-        server_url=lambda: SERVER,
-        busy=lambda: busy,
-        environ={},
-    )
+    notifier = notifier_on(database, clock, transport, secrets, busy=lambda: busy)
     async with receiving() as ops:
         await notifier.reconfigure([target("ops", ops.url)])
         await put(database, clock, *map(str, range(60)))
@@ -374,16 +364,7 @@ async def test_a_fresh_start_goes_on_where_the_last_one_was(
         await put(database, clock, "v1")
         await notifier.run_until_idle()
         await put(database, clock, "v2")
-        again = Notifier(
-            database,
-            clock,
-            transport,
-            secrets,
-            Log(io.StringIO(), clock),
-            server_url=lambda: SERVER,
-            busy=lambda: False,
-            environ={},
-        )
+        again = notifier_on(database, clock, transport, secrets)
         await again.reconfigure([target("ops", ops.url)])
         await again.run_until_idle()
     assert ops.tags == ["v1", "v2"]
@@ -581,16 +562,7 @@ async def test_a_clock_that_was_set_back_keeps_nobody_waiting(
 
 
 async def test_told_once_without_a_database(transport: Transport, clock: MovableClock, secrets: SecretStore) -> None:
-    lone = Notifier(
-        None,
-        clock,
-        transport,
-        secrets,
-        Log(io.StringIO(), clock),
-        server_url=lambda: SERVER,
-        busy=lambda: False,
-        environ={},
-    )
+    lone = notifier_on(None, clock, transport, secrets)
     skipped = event(
         "housekeeping.finished",
         repository=None,

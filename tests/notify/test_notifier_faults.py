@@ -13,12 +13,10 @@ from homeport.db.database import DatabaseError
 from homeport.db.sqlite import MEMORY, SqliteDatabase
 from homeport.events import SYSTEM
 from homeport.notify import deliveries
-from homeport.notify.notifier import Notifier
-from homeport.observe import Log
 from homeport.testing.database_faults import FailingDatabase
 from homeport.testing.simulation import SimulatedClock, run
 from tests.notify.simulated import SimulatedReceivers
-from tests.notify.things import append, secret_store, target
+from tests.notify.things import append, notifier_on, target
 
 TAGS = ["v1", "v2", "v3"]
 TARGETS = [target("a", "http://a.test/", on=("tag.set",)), target("b", "http://b.test/", on=("tag.set",))]
@@ -32,16 +30,7 @@ async def tell(clock: SimulatedClock, fail_at: int, *, forever: bool, done: bool
     database = SqliteDatabase(MEMORY, clock)
     failing = FailingDatabase(database, forever=forever, done=done)
     log = io.StringIO()
-    notifier = Notifier(
-        failing,
-        clock,
-        cast("Transport", receivers),
-        secret_store(clock, cast("Transport", receivers)),
-        Log(log, clock),
-        server_url=lambda: "",
-        busy=lambda: False,
-        environ={},
-    )
+    notifier = notifier_on(failing, clock, cast("Transport", receivers), log=log)
     await notifier.reconfigure(TARGETS)
     failing._fail_at = fail_at + len(failing.calls) if fail_at else 0
     before = len(failing.calls)
@@ -86,16 +75,7 @@ def test_a_target_that_cannot_be_taken_over_is_not() -> None:
         database = SqliteDatabase(MEMORY, clock)
         failing = FailingDatabase(database, 1)
         receivers = cast("Transport", SimulatedReceivers(clock))
-        notifier = Notifier(
-            failing,
-            clock,
-            receivers,
-            secret_store(clock, receivers),
-            Log(io.StringIO(), clock),
-            server_url=lambda: "",
-            busy=lambda: False,
-            environ={},
-        )
+        notifier = notifier_on(failing, clock, receivers)
         with pytest.raises(DatabaseError):
             await notifier.reconfigure(TARGETS)
         assert notifier.names == ()

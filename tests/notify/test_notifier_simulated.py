@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 from typing import cast
 
@@ -17,12 +16,10 @@ from homeport.client.transport import Transport
 from homeport.db.database import Transaction
 from homeport.events import SYSTEM, Event
 from homeport.notify import deliveries
-from homeport.notify.notifier import Notifier
 from homeport.notify.targets import Target
-from homeport.observe import Log
 from homeport.testing.simulation import ProcessDied, SimulatedClock, run
 from tests.notify.simulated import SimulatedReceivers
-from tests.notify.things import secret_store, target
+from tests.notify.things import notifier_on, target
 from tests.simulation.world import MemoryDatabase
 
 SEEDS = int(os.environ.get("SEEDS", "25"))
@@ -73,16 +70,7 @@ class World:
     async def _process(self, *, last: bool) -> list[Event]:
         clock = self.clock
         self.database = database = MemoryDatabase(clock, self.committed)
-        notifier = Notifier(
-            database,
-            clock,
-            cast("Transport", self.receivers),
-            secret_store(clock, cast("Transport", self.receivers)),
-            Log(io.StringIO(), clock),
-            server_url=lambda: "",
-            busy=lambda: clock.random() < 0.3,
-            environ={},
-        )
+        notifier = notifier_on(database, clock, cast("Transport", self.receivers), busy=lambda: clock.random() < 0.3)
         await notifier.reconfigure(TARGETS)
         telling = asyncio.create_task(notifier.run())
         try:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import io
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
 
 from homeport import events
 from homeport.client.transport import Transport
 from homeport.clock import Clock, SystemClock
 from homeport.config import SecretReference, Secrets
-from homeport.db.database import Transaction
+from homeport.db.database import Database, Transaction
 from homeport.events import Event, Origin
+from homeport.notify.notifier import Notifier
 from homeport.notify.targets import Target
+from homeport.observe import Log
 from homeport.secretstore.store import SecretStore
 
 ADA = Origin("ada", "192.0.2.1", "request-1")
@@ -57,3 +60,25 @@ def secret_store(clock: Clock, transport: Transport, environ: Mapping[str, str] 
         raise AssertionError((kind, reason))
 
     return SecretStore(clock, {} if environ is None else environ, transport, settings=Secrets(), tell=tell)
+
+
+def notifier_on(
+    database: Database | None,
+    clock: Clock,
+    transport: Transport,
+    secrets: SecretStore | None = None,
+    *,
+    log: TextIO | None = None,
+    busy: Callable[[], bool] = lambda: False,
+) -> Notifier:
+    """A notifier of the registry at `SERVER`."""
+    return Notifier(
+        database,
+        clock,
+        transport,
+        secrets or secret_store(clock, transport),
+        Log(log or io.StringIO(), clock),
+        server_url=lambda: SERVER,
+        busy=busy,
+        environ={},
+    )
