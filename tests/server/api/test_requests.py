@@ -1,8 +1,11 @@
 """Requests that are not as they should be: each gets one clean error, and changes nothing."""
 
 import json
+from urllib.parse import quote
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from homeport import events
 from homeport.jobs import queue
@@ -176,6 +179,43 @@ async def test_addresses_that_are_not_there(world: World, target: str) -> None:
 async def test_headers_that_are_too_large(world: World) -> None:
     answer = await world.ask("GET", "/api/v1/jobs", headers={"x": "y" * 100_000})
     assert answer.status == 431
+
+
+ADDRESSES = st.sampled_from(
+    [
+        "jobs",
+        "jobs/{}",
+        "jobs/{}/log",
+        "jobs/{}/cancel",
+        "events",
+        "targets/{}/test",
+        "deliveries",
+        "deliveries/{}/replay",
+        "{}",
+    ]
+)
+PIECES = st.binary(max_size=12).map(quote) | st.sampled_from(["1", "0", "-1", str(2**63), "x", "%2F", "%00"])
+NAMES = st.sampled_from(["limit", "before", "after", "since", "kind", "state", "repository", "target", "id"]) | PIECES
+VALUES = PIECES | st.sampled_from(["tag.*", "[", "**", "a**", "1-1", "1e5", "2026-01-31", "waiting", "9" * 400])
+BODIES = st.binary(max_size=20) | st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["kind", "arguments", "x"]), inner),
+    max_leaves=8,
+).map(lambda value: json.dumps(value).encode())
+
+
+@given(
+    st.sampled_from(["GET", "HEAD", "POST"]), ADDRESSES, PIECES, st.lists(st.tuples(NAMES, VALUES), max_size=3), BODIES
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+async def test_whatever_is_sent_is_done_or_refused(
+    world: World, method: str, address: str, piece: str, query: list[tuple[str, str]], body: bytes
+) -> None:
+    target = "/api/v1/" + address.format(piece)
+    if query:
+        target += "?" + "&".join(f"{name}={value}" for name, value in query)
+    answer = await world.ask(method, target, body if method == "POST" else b"")
+    assert answer.status < 500, answer
 
 
 async def test_a_fault_is_told_as_one_and_what_it_was_is_logged(world: World) -> None:
