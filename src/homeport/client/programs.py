@@ -56,25 +56,26 @@ async def run_program(
     machine can read it.
     """
     conversation = _Conversation(bytes_max)
-    try:
-        # A session of its own is also a process group of its own, and Ctrl-C at our terminal is ours to act on.
-        transport, _ = await asyncio.get_running_loop().subprocess_exec(
+    # A session of its own is also a process group of its own, and Ctrl-C at our terminal is ours to act on.
+    starting = asyncio.ensure_future(
+        asyncio.get_running_loop().subprocess_exec(
             lambda: conversation, *argv, env=dict(environ), start_new_session=True
         )
-    except OSError as error:
-        raise ProgramMissing(f"the program {argv[0]} cannot be started: {error.strerror}") from None
+    )
     try:
         async with clock.timeout(seconds):
+            await asyncio.wait({starting})  # To cancel it halfway would leave a process that nobody knows of.
+            transport, _ = starting.result()
             _feed(transport, stdin)
             await conversation.settled.wait()
     except TimeoutError:
         raise ProgramStuck(f"the program {argv[0]} did not end within {seconds:g} seconds") from None
+    except OSError as error:
+        raise ProgramMissing(f"the program {argv[0]} cannot be started: {error.strerror}") from None
     finally:
-        if not conversation.over.is_set():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(transport.get_pid(), signal.SIGKILL)
-        transport.close()
-        await conversation.over.wait()
+        await asyncio.wait({starting})
+        if starting.exception() is None:
+            await _end(starting.result()[0], conversation)
     if conversation.has_said_too_much:
         raise ProgramStuck(f"the program {argv[0]} wrote more than {bytes_max} bytes")
     code = transport.get_returncode()
@@ -83,12 +84,20 @@ async def run_program(
     return Finished(code, bytes(conversation.output[_STDOUT]), bytes(conversation.output[_STDERR]))
 
 
+async def _end(transport: asyncio.SubprocessTransport, conversation: _Conversation) -> None:
+    if not conversation.over.is_set():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(transport.get_pid(), signal.SIGKILL)
+    transport.close()
+    await conversation.over.wait()
+
+
 def _feed(transport: asyncio.SubprocessTransport, stdin: bytes) -> None:
     # uvloop's pipes do what asyncio's do, but are of no class of asyncio's.
     pipe = cast("asyncio.WriteTransport", transport.get_pipe_transport(0))
-    # It need not read, and may be gone already: its code tells.
-    pipe.write(stdin)
-    pipe.write_eof()
+    if not pipe.is_closing():  # It need not read, and may be gone already: its code tells.
+        pipe.write(stdin)
+        pipe.write_eof()
 
 
 class _Conversation(asyncio.SubprocessProtocol):
