@@ -164,6 +164,8 @@ def test_an_address_of_something_else_is_told_without_repeating_it(url: str, for
         f"https://[::1/{SECRET}",
         f"https:{SECRET}",
         f"://{SECRET}",
+        f"https://gotify.lan/message?token={SECRET}\ud800",
+        f"https://discord.com/api\x00/{SECRET}",
     ],
 )
 @pytest.mark.parametrize("form", ["auto", "apprise", "discord"])

@@ -99,7 +99,7 @@ class Receiver:
 def recognise(url: str, form: str = "auto") -> Receiver:
     """Who is at the resolved `url`, told in `form` (`Target.format`). Raises `ReceiverError`."""
     url = url.strip()
-    found = _SCHEME.fullmatch(url)
+    found = _SCHEME.fullmatch(url) if url.isprintable() else None
     if found is None:
         raise ReceiverError("what was found is no address: one begins with https:// or with a scheme of Apprise's")
     scheme = found[1].lower()
