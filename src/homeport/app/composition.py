@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from homeport import administration, events, housekeeping
 from homeport.auth import tokens
 from homeport.cli.context import Outgoing, Services
+from homeport.client.errors import ClientError
 from homeport.client.settings import ClientSettings
 from homeport.client.transport import Transport
 from homeport.clock import Clock, SystemClock
-from homeport.config import Settings, process_environment, references
+from homeport.config import ConfigError, Problem, Settings, process_environment, references
 from homeport.config.plans import NEVER
 from homeport.db.database import DatabaseError, Transaction
 from homeport.db.sqlite import SqliteDatabase
@@ -90,6 +91,8 @@ class Program:
     notifier: Notifier
     worker: Worker
     kinds: Mapping[str, Kind]
+    #: Whether it is this process that keeps schedules, runs jobs and tells people.
+    works: bool
     #: Whether requests are being answered, which must not be slowed down.
     busy: Callable[[], bool] = field(default=lambda: False)
 
@@ -99,18 +102,27 @@ class Program:
         return self.settings.server.url or ""
 
     async def apply(self, settings: Settings, targets: list[Target]) -> None:
-        """Go by other settings from now on, as far as they may change while the program runs."""
+        """Go by other settings from now on, as far as they may change while the program runs.
+
+        Raises `ConfigError` or `DatabaseError`, and then goes by the old ones.
+        """
+        before = self.transport.settings
+        try:
+            self.transport.reconfigure(ClientSettings.of(settings.client))
+        except ClientError as error:
+            raise ConfigError([Problem("client", str(error))]) from None
+        try:
+            if self.works:
+                await self.registry.db.write(schedule.sync, self.registry.clock, plans(settings))
+            await self.notifier.reconfigure(targets)
+        except DatabaseError:
+            self.transport.reconfigure(before)
+            raise
         self.settings = settings
         self.registry.rules = rules_of(settings)
         self.log.level = Level[settings.log.level.upper()]
-        self.transport.reconfigure(ClientSettings.of(settings.client))
         self.secrets.reconfigure(settings.secrets)
         self.secrets.use(reference for _, reference in references(settings))
-        await self.notifier.reconfigure(targets)
-
-    async def plan(self) -> None:
-        """Keep the schedules as the settings say."""
-        await self.registry.db.write(schedule.sync, self.registry.clock, plans(self.settings))
 
     async def tick(self) -> None:
         """Start what is due."""
@@ -151,7 +163,7 @@ async def open_program(
     )
     kinds = {"housekeeping": housekeeping.kind(registry.db, clock, lambda: _prunes(program.settings))}
     worker = Worker(registry.db, clock, log, kinds, count=settings.jobs.workers, on_end=_ended(clock))
-    program = Program(settings, environ, registry, log, transport, secrets, notifier, worker, kinds)
+    program = Program(settings, environ, registry, log, transport, secrets, notifier, worker, kinds, works)
     await program.apply(settings, targets)
     return program
 

@@ -45,6 +45,9 @@ class Reload:
                 self._program.log.error("config.refused", problems=problems)  # noqa: TRY400 (a traceback helps nobody)
                 await self._tell("config.refused", "; ".join(problems)[:4096])
                 self._answer(f"the old configuration stays:\n{error}", applied=False)
+            except DatabaseError as error:
+                self._program.log.error("config.refused", problems=[str(error)])  # noqa: TRY400
+                self._answer(f"the old configuration stays: {error}", applied=False)
             else:
                 self._answer(text, applied=True)
 
@@ -60,7 +63,6 @@ class Reload:
         await program.apply(settings, targets)
         if self._server and logins:
             self._server.apply(settings, logins)
-        await program.plan()
         program.log.info("config.reloaded", changed=live, waiting=waiting)
         await self._tell("config.reloaded", f"changed: {', '.join(live) or 'nothing'}")
         text = f"taken over: {', '.join(live) or 'nothing had changed'}"

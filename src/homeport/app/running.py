@@ -51,8 +51,6 @@ async def run(
             *(server.loops() if server else ()),
             *(worker.loops() if worker else ()),
         ):
-            if worker:
-                await program.plan()
             url = await server.listen() if server else ""
             # What is there now stays: the collector need not look through it again and again while requests wait.
             gc.collect()

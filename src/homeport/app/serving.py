@@ -13,7 +13,7 @@ from homeport.app.loops import every
 from homeport.auth.directory import LoginSettings
 from homeport.auth.logins import Logins
 from homeport.auth.passwords import Passwords
-from homeport.config import Settings, references
+from homeport.config import ConfigError, Settings, references
 from homeport.db.database import DatabaseError
 from homeport.registry import pulls, uploads
 from homeport.server.api.application import build
@@ -109,7 +109,11 @@ class Server:
 
     def _secrets_changed(self) -> None:
         """A password that a vault has is there now, or is another one."""
-        self._context.logins.reload(login_settings(self._program.settings, self._program.secrets.held))
+        try:
+            self._context.logins.reload(login_settings(self._program.settings, self._program.secrets.held))
+        except ConfigError as error:
+            problems = [str(problem) for problem in error.problems]
+            self._program.log.error("logins.unchanged", problems=problems)  # noqa: TRY400 (a traceback helps nobody)
 
     async def _watch(self, certificate: Certificate) -> None:
         """Serve with new certificate files once they are there and fit together."""

@@ -180,8 +180,12 @@ class Client(_Section):
     """How Homeport calls others."""
 
     ca: tuple[FilePath, ...] = _setting((), "Authorities in PEM that are trusted beside the system's.", live=True)
-    proxy: Url | None = _setting(None, "The HTTP proxy that every call goes through.", live=True)
-    direct: tuple[HostName, ...] = _setting((), "Hosts that are called without the proxy.", live=True)
+    proxy: Url | None = _setting(
+        None, "The HTTP proxy that every call goes through; what others name must resolve here too.", live=True
+    )
+    direct: tuple[HostName, ...] = _setting(
+        (), "Hosts that are called without the proxy, each with all whose names end in it.", live=True
+    )
     hosts: Mapping[HostName, ClientHost] = _setting({}, "What holds for one host only.", live=True)
 
 
