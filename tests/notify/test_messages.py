@@ -103,9 +103,11 @@ def test_a_change_of_an_image() -> None:
 
 
 def test_a_sample() -> None:
-    told = message(event("notify.tested", reason="ops", actor="ada"), None)
+    told = message(event("notify.tested", reason="ops", actor="ada", detail={"sample": True, "target": "ops"}), None)
     assert told.title == "Sample: notifications arrive here"
     assert told.body.splitlines()[:2] == ["For the target ops.", "By ada"]
+    of_another = message(event("notify.tested", reason="ops", detail={"target": "ops", "outcome": "sent"}), None)
+    assert of_another.title == "Notify tested"
 
 
 def test_trouble_looks_like_trouble() -> None:
@@ -160,7 +162,7 @@ def test_strangers_cannot_speak_through_a_message(attack: str) -> None:
     detail = summary("partial", reason=attack, counts={attack: 1}, failures=failures, failed=1)
     ended = event("mirror.finished", detail=detail, actor=attack, address=attack, run=f"job-{attack}")
     change = event("tag.set", repository=attack, tag=attack, digest=attack, reason=attack, actor=attack, address=attack)
-    for what in (ended, change, event("notify.tested", reason=attack)):
+    for what in (ended, change, event("notify.tested", reason=attack, detail={"sample": True})):
         told = message(what, attack)
         assert "\n" not in told.title
         assert len(told.body.splitlines()) <= 8

@@ -26,8 +26,6 @@ BODY_BYTES_MAX: Final = 3_600
 _FAILURE_CHARACTERS_MAX = 200
 _TITLE_COUNTS_MAX = 4
 _RUN_ENDED = ".finished"
-#: What a person asked for to see whether it arrives; its reason is the target.
-_SAMPLE = "notify.tested"
 
 _RUN_LEVELS: Final[Mapping[str, Level]] = {
     Outcome.SUCCESS: "success",
@@ -151,7 +149,7 @@ def _of_change(event: Event) -> _Told:
     place = f"{event.repository or ''}:{event.tag}" if event.tag else event.repository
     title = _words(event.kind.replace(".", " ")) + (f": {harmless(place)}" if place else "")
     lines = [harmless(text) for text in (event.reason, event.digest) if text]
-    if event.kind == _SAMPLE:
+    if (event.detail or {}).get("sample"):  # of `homeport notify test`
         title, lines = "Sample: notifications arrive here", [f"For the target {harmless(event.reason or '')}."]
     return _Told(title, lines, [], 0, _LEVELS.get(event.kind, "info"))
 
