@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import growth, listings, memory, pulls, pushes, report, tools
+from bench import growth, listings, memory, pulls, pushes, report, subscriptions, tools
 from bench.lines import Row
 from bench.rounds import QUICK, Bench, Size, compare, say
 
@@ -20,6 +20,7 @@ PARTS: tuple[Callable[[Bench], list[Row]], ...] = (
     lambda bench: compare(bench, pushes.blobs(bench)),
     lambda bench: compare(bench, pushes.images(bench)),
     lambda bench: compare(bench, pushes.retags(bench)),
+    subscriptions.measure,
     lambda bench: compare(bench, listings.tags(bench)),
     lambda bench: compare(bench, listings.catalog(bench)),
     memory.measure,
@@ -37,6 +38,7 @@ LINES = (
     pushes.IMAGES,
     pushes.MOUNTED,
     pushes.RETAG,
+    subscriptions.SUBSCRIBED,
     listings.TAGS,
     listings.CATALOG,
     memory.IDLE,

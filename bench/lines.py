@@ -39,6 +39,7 @@ class Row:
     line: Line
     figures: dict[str, list[float]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)  # for each server that has none, why
+    note: str = ""  # what else there is to say
 
     def add(self, server: str, figure: float) -> None:
         self.figures.setdefault(server, []).append(figure)

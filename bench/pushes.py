@@ -1,5 +1,7 @@
 """Pushes: large blobs, small images, the same mounted, and new tags for what is there."""
 
+from collections.abc import Sequence
+
 from bench import loadgen, pulls
 from bench.lines import Bar, Line
 from bench.rounds import Bench, Work
@@ -40,28 +42,34 @@ def blobs(bench: Bench) -> Work:
     )
 
 
+def push_images(
+    server: Server, count: int, *, seed: int, repositories: Sequence[str], mount_from: str = ""
+) -> loadgen.Done:
+    """Small images by four clients, taking the repositories in turn."""
+    scopes = [f"repository:{repository}:pull,push" for repository in [*repositories, mount_from] if repository]
+    work: dict[str, object] = {
+        "clients": CLIENTS,
+        "repositories": repositories,
+        "images": count,
+        "tag": "t",
+        "seed": seed,
+        "mount_from": mount_from,
+        "layers_seed": SOURCE_SEED,
+    }
+    return loadgen.run("images", server, scopes, work)
+
+
 def images(bench: Bench) -> Work:
     """Small images, each client into a repository of its own."""
 
-    def push(server: Server, seed: int, repositories: list[str], mount_from: str) -> float:
-        scopes = [f"repository:{repository}:pull,push" for repository in [*repositories, mount_from] if repository]
-        work: dict[str, object] = {
-            "clients": CLIENTS,
-            "repositories": repositories,
-            "images": bench.size.images,
-            "tag": "t",
-            "seed": seed,
-            "mount_from": mount_from,
-            "layers_seed": SOURCE_SEED,
-        }
-        return loadgen.run("images", server, scopes, work).per_second
-
     def prepare(server: Server) -> None:
-        push(server, SOURCE_SEED, [SOURCE], "")
+        push_images(server, bench.size.images, seed=SOURCE_SEED, repositories=[SOURCE])
 
     def measure(server: Server, number: int, kind: str, mount_from: str) -> float:
         repositories = [f"bench/{kind}-{number}-{index}" for index in range(CLIENTS)]
-        return push(server, 2 * number + (kind == "mounted"), repositories, mount_from)
+        seed = 2 * number + (kind == "mounted")
+        pushed = push_images(server, bench.size.images, seed=seed, repositories=repositories, mount_from=mount_from)
+        return pushed.per_second
 
     return Work(
         prepare,

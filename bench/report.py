@@ -19,7 +19,8 @@ distribution 2.8) and distribution 3, with Debian's settings but without access 
 server logs as it does by default, to a file. Pushes are durable when they are answered, each in its server's sense:
 both peers fsync each file and distribution 3 the folders of small ones (strace counts 72 and 68 fsyncs for one small
 image), neither the folder that a blob is renamed into; Homeport fsyncs files, folders and database. tags/list is asked
-without n, which all answer whole, _catalog by 100 to its end.
+without n, which all answer whole, _catalog by 100 to its end. The webhooks that are told are signed, each for
+manifest.pushed and tag.set; deliveries that are left when a push is measured arrive before the next clock starts.
 """
 QUICK = """
 --quick: much less work than the lines say. It shows that everything runs; the figures mean nothing.
@@ -67,7 +68,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def table(rows: Iterable[Row]) -> str:
-    """One line a row, in columns; below it why some could not be measured."""
+    """One line a row, in columns; below it what else there is to say, and why some could not be measured."""
     rows = list(rows)
     cells = [HEADINGS, *map(_cells, rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(HEADINGS))]
@@ -75,7 +76,8 @@ def table(rows: Iterable[Row]) -> str:
         "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
         for pairs in (list(zip(line, widths, strict=True)) for line in cells)
     ]
-    return "\n".join([*(line.rstrip() for line in lines), *_failures(rows)])
+    notes = [f"\n{row.line.name}: {row.note}" for row in rows if row.note]
+    return "\n".join([*(line.rstrip() for line in lines), *notes, *_failures(rows)])
 
 
 def _failures(rows: Iterable[Row]) -> list[str]:

@@ -92,16 +92,16 @@ def _start(arguments: Sequence[str | Path], folder: Path) -> tuple[Process, Path
     return Process(arguments, folder=folder, log=folder / "log"), folder, started_at
 
 
-def start_homeport(folder: Path) -> Server:
+def start_homeport(folder: Path, *, verb: str = "serve", more_settings: str = "") -> Server:
     """Ours; started again on the same folder, it goes on with what is there."""
     password = folder / "password"
     if not password.exists():
         password.touch(mode=0o600)
         password.write_text(secrets.token_urlsafe(24))
     config = folder / "homeport.yaml"
-    config.write_text(_HOMEPORT_CONFIG.format(user=USER, password_file=password))
+    config.write_text(_HOMEPORT_CONFIG.format(user=USER, password_file=password) + more_settings)
     options: list[str | Path] = ["--data", folder / "data", "--listen", "127.0.0.1:0", "--config", config]
-    return Homeport(*_start([sys.executable, "-m", "homeport", "serve", *options], folder))
+    return Homeport(*_start([sys.executable, "-m", "homeport", verb, *options], folder))
 
 
 def _distribution_config(folder: Path) -> Path:
@@ -119,6 +119,11 @@ def start_registry3(folder: Path) -> Server:
     """Distribution 3, spared from looking for a collector of its traces."""
     untraced = ["env", "OTEL_TRACES_EXPORTER=none"]
     return Server(*_start([*untraced, tools.tool("registry3"), "serve", _distribution_config(folder)], folder))
+
+
+def start_receiver(folder: Path) -> Server:
+    """Answers webhooks at once and counts them."""
+    return Server(*_start([tools.loadgen(), "receive"], folder))
 
 
 def start_null(folder: Path) -> Server:

@@ -5,6 +5,7 @@
 //	loadgen images   < work.json   small images pushed as docker pushes them
 //	loadgen walk     < work.json   a listing read to its end
 //	loadgen null     [address]     a server that answers all of this with nothing behind it
+//	loadgen receive                a server that counts the webhooks that it is sent
 //
 // Each kind of work prints one JSON object: what was done and the seconds it took. Only IPv4 loopback is spoken to.
 package main
@@ -61,8 +62,10 @@ func main() {
 		err = work(runWalk)
 	case "null":
 		err = serveNull(os.Args[2:])
+	case "receive":
+		err = serveReceiver()
 	default:
-		err = fmt.Errorf("usage: loadgen requests|blobs|images|walk|null")
+		err = fmt.Errorf("usage: loadgen requests|blobs|images|walk|null|receive")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "loadgen:", err)
