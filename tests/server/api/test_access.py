@@ -1,6 +1,7 @@
 """Who may: every operation and everybody. What is expected is a table that shares nothing with the program.
 
-CVE-2025-24976, CVE-2026-32589 and their like: an operation that was forgotten when rights were checked.
+CVE-2026-27771 (rights were checked at one door and forgotten at another), CVE-2022-31667 (a robot of one project
+changed what belongs to others).
 """
 
 import pytest

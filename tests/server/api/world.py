@@ -104,6 +104,7 @@ class Exchange:
     sent: asyncio.Queue[MutableMapping[str, Any]] = field(default_factory=asyncio.Queue)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+    _lines: list[bytes] = field(default_factory=list)
 
     async def line(self) -> Any:
         """The next object of a stream; None: a heartbeat. Raises `StreamEnded` at its end."""
@@ -126,8 +127,6 @@ class Exchange:
         except StreamEnded:
             return True
         return False
-
-    _lines: list[bytes] = field(default_factory=list)
 
 
 class World:
