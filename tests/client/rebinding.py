@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, cast
 
+import uvloop
 from aiohttp import web
 from yarl import URL
 
@@ -93,4 +94,5 @@ async def main() -> None:
 
 if __name__ == "__main__":
     make_network(Path(sys.argv[1]))
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the program has it
+        runner.run(main())

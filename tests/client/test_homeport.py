@@ -1,7 +1,5 @@
 """Our client and our server: tokens, mounts, referrers by the API, and copies to and from another make."""
 
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 
 import pytest

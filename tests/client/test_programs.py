@@ -119,6 +119,24 @@ async def test_whoever_is_cancelled_leaves_nothing_behind(tmp_path: Path) -> Non
     await until(lambda: not any(map(is_running, started)))
 
 
+@pytest.mark.parametrize("turns", range(12))
+async def test_it_may_be_cancelled_at_any_moment(tmp_path: Path, turns: int) -> None:
+    pids = tmp_path / "pids"
+    task = asyncio.create_task(shell(f"sleep 1000 & echo $! > {pids}; wait"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if turns:
+        time.sleep(0.02)  # the program gets on, and our loop does not
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    if pids.exists() and pids.read_text():
+        pid = int(pids.read_text())
+        await until(lambda: not is_running(pid))
+
+
 async def test_many_at_once_leave_no_zombie() -> None:
     finished = await asyncio.gather(*(shell(f"exit {number}") for number in range(20)))
     assert [each.code for each in finished] == list(range(20))
