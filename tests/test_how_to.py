@@ -7,6 +7,11 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
+from homeport.cli.jobs import EXITS
+from homeport.config.plans import Cron
+from homeport.kinds import SKIPS
 from tests.cli.tools import ask, push
 from tests.support.components import ROOT, need
 from tests.support.processes import Homeport
@@ -52,3 +57,17 @@ def test_an_authority_of_ones_own(homeport: Homeport, tmp_path: Path) -> None:
     address = url.replace("127.0.0.1", "localhost") + "/healthz"
     with urllib.request.urlopen(address, context=trusting) as answer:
         assert answer.status == 200
+
+
+def test_what_the_page_about_schedules_lists_is_what_there_is() -> None:
+    page = (ROOT / "docs/how-to/schedules.md").read_text()
+    rows = [re.findall(r"`([^`]+)`", row) for row in re.findall(r"(?m)^\| (`.*) \|$", page)]
+    for words in rows:
+        if "*" in words[0] or words[0].startswith("@"):
+            lines = [TypeAdapter(Cron).validate_python(word) for word in words]
+            if words[0].startswith("@"):  # As many lines follow, which say the same.
+                assert lines[: len(lines) // 2] == lines[len(lines) // 2 :]
+    assert dict(re.findall(r"(?m)^\| `(\w+)` \| (\d) \|", page)) == {
+        str(outcome): str(int(code)) for outcome, code in EXITS.items()
+    }
+    assert {words[0] for words in rows} >= set(SKIPS)
