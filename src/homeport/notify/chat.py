@@ -1,6 +1,6 @@
 """Telling people by chat or mail: one message, by Apprise, which knows a hundred services, in a child process.
 
-A child, since Apprise cannot be stopped, tells only yes or no, and costs 25 MiB: so it ends at a deadline, what it logs
+A child, since Apprise cannot be stopped, tells only yes or no, and costs 40 MiB: so it ends at a deadline, what it logs
 is read for the reason, and its memory is given back. It connects by itself, so addresses are not pinned; it follows no
 redirect.
 
