@@ -87,6 +87,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "notify/apprise_child.py": ("environment", "network", "disk", "terminal"),
     "app/": ("processes", "terminal"),  # Signals, and the stream that the log is written to.
     "__main__.py": ("terminal",),
+    "cli/interrupts.py": ("processes",),  # Signals, while a run is followed.
     "cli/": ("terminal", "disk"),  # What people call: it talks to them, and makes the files that they ask for.
 }
 

@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -84,12 +84,12 @@ class CommandLine:
 
 
 class Terminal:
-    """`homeport` on a terminal of its own."""
+    """`homeport`, or a `program` that takes its words, on a terminal of its own."""
 
-    def __init__(self, folder: Path, *words: str, **environ: str) -> None:
+    def __init__(self, folder: Path, *words: str, program: Sequence[str] = COMMAND, **environ: str) -> None:
         self._terminal, child = pty.openpty()
         self.process = subprocess.Popen(
-            [*COMMAND, *words], cwd=folder, env=clean_environment(**environ), stdin=child, stdout=child, stderr=child,
+            [*program, *words], cwd=folder, env=clean_environment(**environ), stdin=child, stdout=child, stderr=child,
             start_new_session=True,
         )  # fmt: skip
         os.close(child)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from argparse import ArgumentTypeError
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from homeport.cli.administration.contract import Administration, Told, Unreachable
 from homeport.cli.administration.opening import opened
 from homeport.cli.context import Context
+from homeport.cli.interrupts import Interrupts
 from homeport.cli.options import positive
 from homeport.cli.output import Exit, WrongUsage, cell
 from homeport.cli.progress import JobProgress, amount
 from homeport.cli.verbs import Verbs
 from homeport.events import Event
+from homeport.jobs.queue import JobError
 from homeport.jobs.summary import Failure, Summary
 from homeport.kinds import JOBS, Outcome
 
@@ -27,8 +29,6 @@ EXITS = {
     Outcome.SKIPPED: Exit.SKIPPED,
     Outcome.CANCELLED: Exit.FAILED,
 }
-#: As a shell has it for what Ctrl-C ended.
-INTERRUPTED = 130
 
 
 def add(verbs: Verbs) -> None:
@@ -142,45 +142,46 @@ async def run_job(context: Context) -> int:
                 job, f"job {job['id']} was started; `homeport jobs log {job['id']} --follow` shows it"
             )
             return Exit.DONE
-        ended = await _follow(context, administration, job["id"])
+        with Interrupts() as interrupts, JobProgress(context.output, context.clock) as progress:
+            ended = await _follow(context, administration, job["id"], progress, interrupts)
     if ended is None:
-        return INTERRUPTED
+        return interrupts.exit_code
     context.output.result(ended, _ending(ended))
     return EXITS[Outcome(ended["outcome"])]
 
 
-async def _follow(context: Context, administration: Administration, job_id: int) -> Told | None:
+async def _follow(
+    context: Context, administration: Administration, job_id: int, progress: JobProgress, interrupts: Interrupts
+) -> Told | None:
     """The job when it has ended; None where a person did not want to wait for that."""
-    after = 0
-    with JobProgress(context.output, context.clock) as progress:
-        while True:
-            try:
-                async with aclosing(administration.follow(job_id, after)) as steps:
-                    async for step in steps:
-                        if "line" in step:
-                            after = step["line"]["number"]
-                            progress.said(step["line"]["text"])
-                        elif step["job"]["state"] == "ended":
-                            ended: Told = step["job"]
-                            return ended
-                        else:
-                            progress.moved(step["job"])
-            except asyncio.CancelledError:
-                _go_on()
-                if not administration.works:
-                    context.output.note(
-                        f"stopped following; job {job_id} goes on, and `homeport jobs cancel {job_id}` cancels it"
-                    )
-                    return None
-                context.output.note(f"cancelling job {job_id}, which runs here; Ctrl-C again leaves it to others")
-                await administration.cancel(job_id)
-
-
-def _go_on() -> None:
-    """Do not end yet although Ctrl-C asked for it."""
-    task = asyncio.current_task()
-    assert task is not None
-    task.uncancel()
+    after, cancelling = 0, False
+    while True:
+        try:
+            if cancelling:
+                with suppress(JobError):  # It may have ended just now.
+                    await administration.cancel(job_id)
+            async with aclosing(administration.follow(job_id, after)) as steps:
+                async for step in steps:
+                    if "line" in step:
+                        after = step["line"]["number"]
+                        progress.said(step["line"]["text"])
+                    elif step["job"]["state"] == "ended":
+                        ended: Told = step["job"]
+                        return ended
+                    else:
+                        progress.moved(step["job"])
+        except asyncio.CancelledError:
+            interrupts.go_on()
+            if not administration.works:
+                context.output.note(
+                    f"stopped following; job {job_id} goes on, and `homeport jobs cancel {job_id}` cancels it"
+                )
+                return None
+            if interrupts.urgent:
+                context.output.note(f"job {job_id} ran here and goes back to where it waits for a worker")
+                return None
+            context.output.note(f"cancelling job {job_id}, which runs here; Ctrl-C again leaves it at once")
+            cancelling = True
 
 
 async def _say_if_nobody_works(context: Context, administration: Administration) -> None:

@@ -1,7 +1,7 @@
 """What people and scripts see: lines, tables, JSON, progress; and the exit codes.
 
-Holds: with `--json` exactly one JSON document goes to standard output, or one a line where something is followed. What strangers named (a tag, a user) cannot move
-the cursor or colour the terminal: control characters are shown as escapes.
+Holds: with `--json` exactly one JSON document goes to standard output, or one a line where something is followed. What
+strangers named (a tag, a user) cannot move the cursor or colour the terminal: control characters are shown as escapes.
 """
 
 from __future__ import annotations

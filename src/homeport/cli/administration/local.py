@@ -99,7 +99,7 @@ class LocalAdministration(Administration):
             administration.request, self._clock, services.kinds, kind, self._context.origin, arguments
         )
         if attend:
-            self._attended[job.id] = asyncio.create_task(self._attend(job.id))
+            self._attended[job.id] = asyncio.create_task(self._attend(job))
         return job.told()
 
     @property
@@ -110,12 +110,19 @@ class LocalAdministration(Administration):
         folder, _ = await self._open()
         return folder.running(WORK) is not None
 
-    async def _attend(self, job_id: int) -> None:
-        """Run the job here whenever nobody else is there to run it: also when a worker dies, or it is to be retried."""
+    async def _attend(self, job: Job) -> None:
+        """Run the job here whenever nobody else is there to run it: also when a worker dies, or it is to be retried.
+
+        One of its kind whose worker has died stands in its way, so that is run as well.
+        """
         folder, services = await self._open()
         while True:
-            if folder.running(WORK) is not None or not await services.worker.run_one(only=job_id):
-                await self._clock.sleep(_POLL_SECONDS)
+            if folder.running(WORK) is None:
+                running = await services.registry.db.read(queue.listed, kind=job.kind, state="running")
+                for job_id in (job.id, *(other.id for other in running)):
+                    if await services.worker.run_one(only=job_id):
+                        break
+            await self._clock.sleep(_POLL_SECONDS)
 
     async def _see_to(self, job_id: int) -> None:
         """Raise what went wrong with running the job here, which would otherwise be waited for without end."""
