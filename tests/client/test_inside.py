@@ -12,7 +12,7 @@ from homeport.client.credentials import Credential
 from homeport.client.errors import BadAnswer, ConnectionFailed, Untrusted
 from homeport.client.remote import Remote
 from homeport.client.repository import RemoteRepository
-from homeport.client.settings import ClientSettings, HostSettings, written_host
+from homeport.client.settings import ClientSettings, HostSettings
 from homeport.client.transport import Request, Transport
 from homeport.client.uploads import Outcome
 from tests.client.clocks import QuickClock
@@ -87,7 +87,7 @@ async def test_no_redirect_leads_inside(clock: QuickClock, host: str, status: in
             await fetched(clock, server.url)
     assert "secret" not in str(failure.value)
     if "%" not in host:
-        name = written_host(URL(f"http://{host}"))
+        name = trust.written_host(URL(f"http://{host}"))
         assert str(failure.value).endswith(f"inside our network; if that is right, add {name} to client.hosts")
 
 
@@ -143,7 +143,7 @@ async def test_the_world_cannot_send_us_inside(clock: QuickClock, name: str) -> 
         with pytest.raises(Untrusted, match="inside our network"):
             await fetched(clock, server.url)
         assert inside.seen == []
-        host = written_host(URL(f"http://{name}"))
+        host = trust.written_host(URL(f"http://{name}"))
         for key in (host, f"{host}:{inside.port}"):
             assert await fetched(clock, server.url, ClientSettings(hosts={key: HostSettings()})) == b"here"
 

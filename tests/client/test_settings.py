@@ -19,7 +19,7 @@ def test_the_section_is_taken_over_as_it_is() -> None:
             "direct": ["LAN", "10.0.0.1:80"],
             "hosts": {
                 "Vault.lan": {"ca": "/etc/vault.pem"},
-                "registry.lan:443": {"insecure": True, "realms": ["auth.lan"]},
+                "registry.lan:443": {"insecure": True, "realms": ["Auth.lan", "auth.lan:5001"]},
                 "[FD00:0::1]:5000": {},
             },
         }
@@ -28,7 +28,7 @@ def test_the_section_is_taken_over_as_it_is() -> None:
         ca=(Path("/etc/ca.pem"),),
         hosts={
             "vault.lan": HostSettings(ca=Path("/etc/vault.pem")),
-            "registry.lan:443": HostSettings(insecure=True, realms=("auth.lan",)),
+            "registry.lan:443": HostSettings(insecure=True, realms=("auth.lan", "auth.lan:5001")),
             "[fd00::1]:5000": HostSettings(),
         },
         proxy=PROXY,
@@ -52,7 +52,7 @@ def test_the_section_is_taken_over_as_it_is() -> None:
     ],
 )
 def test_hosts_that_a_person_named(url: str, allowed: bool) -> None:
-    hosts = {"vault.lan": HostSettings(), "registry.lan:443": HostSettings(realms=("Auth.lan",))}
+    hosts = {"vault.lan": HostSettings(), "registry.lan:443": HostSettings(realms=("auth.lan",))}
     assert ClientSettings(hosts={**hosts, "[fd00::1]:5000": HostSettings()}).allows(URL(url)) is allowed
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -243,6 +244,22 @@ async def test_a_refused_connection_is_tried_again_and_then_told(transport: Tran
 async def test_a_name_that_does_not_exist_is_told(transport: Transport) -> None:
     with pytest.raises(ConnectionFailed, match=r"there is no host nowhere\.invalid"):
         await transport.fetch(get("http://nowhere.invalid/"), bytes_max=100)
+
+
+@pytest.mark.parametrize("host", ["2130706433", "127.1", f"{'a' * 64}.example", "a..b"])
+async def test_what_is_no_host_is_told(transport: Transport, host: str) -> None:
+    with pytest.raises(ClientError, match=re.escape(host)):
+        await transport.fetch(get(f"http://{host}:1/"), bytes_max=100)
+
+
+async def test_a_login_in_the_address(transport: Transport) -> None:
+    async with serving(ok) as server:
+        url = URL(f"http://ada:lovelace@{server.host}/")
+        for request in (Request("GET", url), Request("GET", url, authorization=SECRET)):
+            await transport.fetch(request, bytes_max=100)
+            assert "lovelace" not in str(request)
+        await transport.fetch(Request("GET", url, secret_headers={"authorization": SECRET}), bytes_max=100)
+        assert [seen.authorization for seen in server.seen] == ["Basic YWRhOmxvdmVsYWNl", SECRET, SECRET]
 
 
 async def test_no_tls_where_tls_is_expected(transport: Transport) -> None:

@@ -52,6 +52,9 @@ def test_a_strangers_token_service_is_not(registry: str, realm: str) -> None:
 def test_the_configuration_can_name_another() -> None:
     realm = "https://api.scaleway.com/tokens"
     assert trust.check_realm(URL("https://rg.fr-par.scw.cloud"), realm, ("api.scaleway.com",)) == URL(realm)
+    assert trust.check_realm(URL("https://a.example"), "https://b.example:5001/t", ("b.example:5001",)).port == 5001
+    with pytest.raises(Untrusted, match="another party's"):
+        trust.check_realm(URL("https://a.example"), "https://b.example:5002/t", ("b.example:5001",))
     with pytest.raises(Untrusted, match="not encrypted"):
         trust.check_realm(URL("https://a.example"), "http://api.scaleway.com/tokens", ("api.scaleway.com",))
 
@@ -120,6 +123,8 @@ def test_where_a_location_leads(base: str, target: str, expected: str) -> None:
         "http://\u24dbocalhost/",
         "http://:80/",
         "http://.../",
+        "http://a..b/",
+        f"http://{'a' * 64}.example/",
     ],
 )
 def test_a_location_that_leads_nowhere_is_refused(target: str) -> None:

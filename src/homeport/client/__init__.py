@@ -1,4 +1,4 @@
-"""Homeport as a client of other registries, and of whatever else it calls over HTTP.
+"""Homeport as a client: of other registries, of whatever else it calls over HTTP, and of programs that it runs.
 
-Nothing that starts with the server imports this: it brings aiohttp into memory, which many servers never need.
+The only way out: `transport` decides where a call may go, `programs` what a program is given and that it ends.
 """

@@ -53,14 +53,17 @@ class ClientSettings:
         """The section as it was read."""
         return cls(
             ca=client.ca,
-            hosts={_key(name): HostSettings(one.ca, one.insecure, one.realms) for name, one in client.hosts.items()},
+            hosts={
+                _key(name): HostSettings(one.ca, one.insecure, tuple(map(_key, one.realms)))
+                for name, one in client.hosts.items()
+            },
             proxy=URL(client.proxy) if client.proxy else None,
             direct=tuple(map(_key, client.direct)),
         )
 
     def named(self, url: URL) -> HostSettings | None:
         """What is said of this host and port, else of this host; None if neither is named."""
-        host = written_host(url)
+        host = trust.written_host(url)
         return self.hosts.get(f"{host}:{url.port}") or self.hosts.get(host)
 
     def host(self, url: URL) -> HostSettings:
@@ -71,24 +74,19 @@ class ClientSettings:
         """Whether this host may be called, wherever it is, although another host sent us there."""
         if self.named(url) is not None:
             return True
-        return any(trust.same_host(url.host or "", realm) for host in self.hosts.values() for realm in host.realms)
+        return any(trust.is_among(url, host.realms) for host in self.hosts.values())
 
     def proxy_for(self, url: URL) -> URL | None:
         """The proxy to call `url` through, if any."""
-        host = written_host(url)
+        host = trust.written_host(url)
         if self.proxy is None or trust.is_loopback(host):
             return None
-        if any(name in (host, f"{host}:{url.port}") or host.endswith(f".{name}") for name in self.direct):
+        if trust.is_among(url, self.direct) or any(host.endswith(f".{name}") for name in self.direct):
             return None
         return self.proxy
 
 
-def written_host(url: URL) -> str:
-    """The host of `url` as it is written in the configuration."""
-    host = trust.bare_host(url.host or "")
-    return f"[{host}]" if ":" in host else host
-
-
 def _key(name: str) -> str:
     url = URL(f"https://{name}")
-    return written_host(url) if url.explicit_port is None else f"{written_host(url)}:{url.explicit_port}"
+    host = trust.written_host(url)
+    return host if url.explicit_port is None else f"{host}:{url.explicit_port}"

@@ -32,7 +32,7 @@ from homeport.client import trust
 from homeport.client.errors import BadAnswer, Cause, ClientError, ConnectionFailed, TlsFailed, Untrusted
 from homeport.client.redaction import plain_text, shown_url
 from homeport.client.retries import TEMPORARY_STATUSES, Retries
-from homeport.client.settings import ClientSettings, written_host
+from homeport.client.settings import ClientSettings
 from homeport.clock import Clock
 
 REDIRECTS_MAX = 5
@@ -159,8 +159,10 @@ class Transport:
         self._session = self._stranger_session = None
 
     def reconfigure(self, settings: ClientSettings) -> None:
-        """From now on call as `settings` say; what is under way goes on. `ClientError`, and nothing changes, if a
-        certificate authority in them cannot be used."""
+        """From now on call as `settings` say; what is under way goes on.
+
+        `ClientError` if a certificate authority in them cannot be used; then nothing changes.
+        """
         tls = {ca: _tls_context(settings, ca) for ca in {None, *(host.ca for host in settings.hosts.values())}}
         self.settings, self._tls = settings, tls
 
@@ -210,7 +212,8 @@ class Transport:
             session = await self._session_for(request)
             sending = session.request(
                 request.method,
-                request.url,
+                # A login in the address is sent too, but for where there is one already.
+                request.url.with_user(None) if "authorization" in map(str.lower, headers) else request.url,
                 headers=headers,
                 data=stream or request.body,
                 allow_redirects=False,
@@ -363,8 +366,10 @@ def _translated(request: Request) -> Iterator[None]:
         yield
     except _LeadsInside:
         where = f"{request.on_behalf_of} sends us to {shown_url(request.url)}, inside our network"
-        allowed = f"if that is right, add {written_host(request.url)} to client.hosts"
+        allowed = f"if that is right, add {trust.written_host(request.url)} to client.hosts"
         raise Untrusted(f"{where}; {allowed}") from None
+    except (aiohttp.InvalidURL, UnicodeError):
+        raise BadAnswer(f"{request}: {request.url.host} is no way to write a host") from None
     except aiohttp.ClientHttpProxyError as error:
         text = f"{request}: the proxy answers {error.status} {plain_text(error.message)}"
         raise ConnectionFailed(text, temporary=error.status in TEMPORARY_STATUSES) from None
@@ -399,8 +404,6 @@ def _connection_failed(error: Exception, request: Request) -> ConnectionFailed:
             return ConnectionFailed(f"{request}: {host} does not answer", temporary=True, cause=Cause.TIMED_OUT)
         case TimeoutError():
             return ConnectionFailed(f"{request}: nothing moved for too long", temporary=True, cause=Cause.TIMED_OUT)
-        case aiohttp.InvalidURL():
-            return ConnectionFailed(f"{request}: {host} is no way to write a host", temporary=False)
         case aiohttp.ClientOSError():
             return ConnectionFailed(f"{request}: the connection broke: {_reason(error)}", temporary=True)
         case _:

@@ -57,7 +57,7 @@ _SPECIAL_IPV6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", 
 #: Source: RFC 6052. The one for local use, 64:ff9b:1::/48, hides addresses in ways that only its network knows.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
-_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 #: A country's second level (co.uk, com.au, or.jp): many owners under one name. At most this long before two letters.
@@ -72,9 +72,9 @@ def check_realm(registry: URL, realm_text: str, allowed_hosts: Iterable[str]) ->
         raise Untrusted(f"{where}, which carries a login of its own")
     if registry.scheme == "https" and realm.scheme != "https":
         raise Untrusted(f"{where}, which is not encrypted although the registry is")
-    host = realm.host or ""
-    if not belongs_to(host, registry.host or "") and host not in allowed_hosts:
-        raise Untrusted(f"{where}, which is another party's; if that is right, add {host} to client.hosts.NAME.realms")
+    if not belongs_to(realm.host or "", registry.host or "") and not is_among(realm, allowed_hosts):
+        add = f"add {written_host(realm)} to client.hosts.NAME.realms"
+        raise Untrusted(f"{where}, which is another party's; if that is right, {add}")
     return realm
 
 
@@ -159,6 +159,18 @@ def _is_public(address: _Address) -> bool:
 def same_host(host: str, other: str) -> bool:
     """Whether both are one host, however it is written."""
     return bare_host(host) == bare_host(other)
+
+
+def is_among(url: URL, hosts: Iterable[str]) -> bool:
+    """Whether `hosts`, which are as `written_host` gives them, name that of `url`, with its port or without."""
+    host = written_host(url)
+    return any(name in (host, f"{host}:{url.port}") for name in hosts)
+
+
+def written_host(url: URL) -> str:
+    """The host of `url` as it is written in image references and in the configuration."""
+    host = bare_host(url.host or "")
+    return f"[{host}]" if ":" in host else host
 
 
 def bare_host(host: str) -> str:
