@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from homeport.config import Secrets, Vaultwarden
+from homeport.config import Secrets, SecretUnreadable, Vaultwarden
 from homeport.config.references import SecretReference, parse_reference
 from homeport.secretstore import SecretStore, SecretUnavailable
 from homeport.secretstore.store import RETRY_SECONDS
@@ -42,10 +42,12 @@ async def test_local_secrets_are_read_at_each_use(store: SecretStore, tmp_path: 
     assert (await store.get(file), store.held(file)) == ("second", "second")
     assert await store.get(variable) == "from the environment"
     path.unlink()
-    assert store.held(file) is None
+    with pytest.raises(SecretUnreadable, match="cannot be read: No such file"):
+        store.held(file)
     with pytest.raises(SecretUnavailable, match="cannot be read: No such file"):
         await store.get(file)
-    assert store.held(parse_reference("env:NOBODY")) is None
+    with pytest.raises(SecretUnreadable, match="is empty or not set"):
+        store.held(parse_reference("env:NOBODY"))
     assert server.asked == []
 
 

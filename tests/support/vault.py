@@ -5,15 +5,17 @@ only ever sees what is encrypted; `Account` is the client's side, which the test
 where Homeport only decrypts, and `bw` is who says that it does so rightly.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import os
 import ssl
+import threading
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +31,8 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC
 from tests.support.certificates import ServerCertificate
 
 Json = dict[str, Any]
+
+START_SECONDS_MAX = 30
 
 #: As little as is accepted: a test is no place to be slow.
 PBKDF2: Json = {"kdfType": 0, "iterations": 5_000, "memory": None, "parallelism": None}
@@ -413,3 +417,19 @@ async def vault_serving(tls: ServerCertificate | None = None) -> AsyncIterator[V
         yield server
     finally:
         await runner.cleanup()
+
+
+@contextmanager
+def vault_beside(tls: ServerCertificate | None = None) -> Iterator[VaultServer]:
+    """The same in a thread of its own, for tests that are no coroutines."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    serving = vault_serving(tls)
+    try:
+        yield asyncio.run_coroutine_threadsafe(serving.__aenter__(), loop).result(START_SECONDS_MAX)
+        asyncio.run_coroutine_threadsafe(serving.__aexit__(None, None, None), loop).result(START_SECONDS_MAX)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -104,12 +104,10 @@ class SecretStore:
         return entry.value
 
     def held(self, reference: SecretReference) -> str | None:
-        """The secret, if it is here now: a vault is not asked."""
+        """The secret; None where a vault has not given it yet. Raises `SecretUnreadable` of one that is local."""
         if reference.is_local:
-            try:
-                return self._read_local(reference)
-            except SecretUnavailable:
-                return None
+            self._read[reference] = value = reference.read(self._environ)
+            return value
         entry = self._entries.get(reference)
         return entry.value if entry else None
 
@@ -168,6 +166,7 @@ class SecretStore:
         return vaults
 
     def _read_local(self, reference: SecretReference) -> str:
+        """What the vaults are opened with, and `get` gives. Raises `SecretUnavailable`."""
         try:
             self._read[reference] = value = reference.read(self._environ)
         except SecretUnreadable as error:
