@@ -196,6 +196,10 @@ class Log(_Section):
     format: Literal["text", "json"] = _setting("text", "Lines for people or for machines.")
 
 
+#: Formats that are messages for people.
+CHATS = frozenset({"discord", "slack", "teams", "ntfy", "gotify", "apprise"})
+
+
 class Target(_Section):
     """Somebody who is told what happens."""
 
@@ -241,6 +245,10 @@ class Target(_Section):
             raise ValueError("give one of 'url' and 'urls_file'")
         if not self.on:
             raise ValueError("'on' names no event that it is to be told of")
+        if self.secret and self.format not in ("auto", "standard"):
+            raise ValueError(f"'secret' signs the format standard; '{self.format}' has no signature")
+        if (self.headers or self.method) and self.format in CHATS:
+            raise ValueError(f"'headers' and 'method' are a webhook's; '{self.format}' sets its own")
         return self
 
 
