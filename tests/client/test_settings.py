@@ -1,13 +1,17 @@
 """What the `client:` section means."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from yarl import URL
 
 from homeport import config
 from homeport.client.settings import ClientSettings, HostSettings
+from tests.support.components import ROOT
 
+PAGE = (ROOT / "docs/how-to/calls.md").read_text("utf-8")
 PROXY = URL("http://proxy.lan:3128")
 
 
@@ -76,3 +80,16 @@ def test_what_goes_through_the_proxy(url: str, proxied: bool) -> None:
     settings = ClientSettings(proxy=PROXY, direct=("lan", "10.0.0.1:80"))
     assert settings.proxy_for(URL(url)) == (PROXY if proxied else None)
     assert ClientSettings(direct=("lan",)).proxy_for(URL(url)) is None
+
+
+def test_the_how_to_can_be_written_like_this() -> None:
+    neighbour, realm, authorities, proxy = (
+        ClientSettings.of(config.Client.model_validate(yaml.safe_load(block)["client"]))
+        for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    )
+    assert neighbour.allows(URL("http://minio.lan:9000/"))
+    assert realm.allows(URL("https://auth.lan/token"))
+    assert authorities.host(URL("https://vault.lan/")).ca == Path("/etc/homeport/vault.crt")
+    assert authorities.host(URL("https://old.lan/")).insecure
+    assert proxy.proxy_for(URL("https://quay.io/")) == PROXY
+    assert proxy.proxy_for(URL("https://vault.lan/")) is None
