@@ -129,7 +129,7 @@ _CLI = """\
 Exit codes: {exits}.
 
 Standard output has what was asked for, standard error what is said beside it. With `--json` exactly one JSON document
-goes to standard output. Many verbs share these options; each names those that it takes:
+goes to standard output, or one a line with `--follow`. Many verbs share these options; each names those that it takes:
 
 {shared}
 """
