@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from homeport import app
@@ -20,6 +21,8 @@ DOORS = Doors(
 
 def main() -> int:
     """Run with the words of this process's command line; the exit code."""
+    # Killed, we would leave behind the programs that we run; left, everything is taken down as always.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     return run(sys.argv[1:], DOORS)
 
 
