@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
 
 from homeport.client.settings import ClientSettings, HostSettings
 from homeport.client.transport import Transport
 from homeport.config.references import parse_reference
 from homeport.secretstore import SecretStore, SecretUnavailable
-from homeport.secretstore.vaultwarden import device_id
+from homeport.secretstore.vaultcrypto import SymmetricKey
+from homeport.secretstore.vaultwarden import device_id, opened
 from tests.client.clocks import QuickClock
 from tests.secretstore.conftest import PASSWORD, environ_of, secrets_for
 from tests.support.certificates import Authority, ServerCertificate
@@ -135,7 +139,7 @@ async def test_only_what_can_be_opened_is_there(account: Account, store: SecretS
     account.items["nothing"] = {}
     account.items["odd"] = {"id": 7, "name": ["x"], "login": "x", "key": 3, "fields": {"a": 1}}
     assert await read(store, "vault:Item") == "x1"
-    assert "'Damaged' is damaged" in await refused(store, "vault:Damaged")
+    assert "this part of the item is damaged" in await refused(store, "vault:Damaged")
     for name in ("Foreign", "Alien", "Newer"):
         assert "has no item" in await refused(store, f"vault:{name}")
 
@@ -279,12 +283,14 @@ async def test_a_login_that_is_limited_is_left_alone_for_as_long_as_the_server_s
         (TOKEN, saying(200, b"<html>"), "none of Bitwarden's: it answers 200"),
         (TOKEN, saying(200, []), "none of Bitwarden's"),
         (TOKEN, saying(200, {"access_token": ["x"]}), "none of Bitwarden's"),
+        (TOKEN, saying(200, {"access_token": "é"}), "none of Bitwarden's"),
+        (TOKEN, saying(200, {"access_token": "x\ny"}), "none of Bitwarden's"),
         (TOKEN, saying(200, b"[" * 100_000), "none of Bitwarden's"),
         (TOKEN, saying(200, b"x" * (1024 * 1024 + 1)), "answers with more than 1048576 bytes"),
         (TOKEN, saying(301, headers={"Location": "https://evil.example/"}), "redirects with 301"),
         (TOKEN, saying(307, headers={"Location": "http://evil.example/"}), "would pass on what is for"),
         (SYNC, saying(500, {"message": "boom"}), "does not give its items: it answers 500, boom"),
-        (SYNC, saying(401, {}), "does not give its items: it answers 401"),
+        (SYNC, saying(401, {}), "does not take the token that it has just given"),
         (SYNC, saying(403, b"no"), "does not give its items: it answers 403"),
         (SYNC, saying(200, b"<html>"), "sends as its items is none of Bitwarden's answers"),
         (SYNC, saying(200, {"ciphers": 7, "profile": {}}), "sends as its items is none of Bitwarden's answers"),
@@ -399,6 +405,41 @@ async def test_an_authority_of_ones_own(clock: QuickClock, certificate: ServerCe
                 else:
                     assert "is not trusted" in await refused(store)
                 store.close()
+
+
+@pytest.mark.parametrize("lasts", [None, "3600", -1, 0, 10**300, 1e308, float("inf"), float("nan"), True])
+async def test_a_token_that_lasts_oddly_long_is_used_for_a_while(
+    server: VaultServer, account: Account, store: SecretStore, lasts: Any
+) -> None:
+    account.add("Item", password="x1")
+    server.token_seconds = lasts
+    store.use([parse_reference("vault:Item")])
+    for _ in range(3):
+        await store.refresh()
+    assert store.held(parse_reference("vault:Item")) == "x1"
+    assert len(server.logins) == 1
+
+
+KEY = SymmetricKey.of(bytes(64))
+WORDS = st.sampled_from(
+    ["ciphers", "profile", "organizations", "id", "key", "name", "login", "password", "fields", "value", "uris", "uri"]
+)
+TEXTS = st.sampled_from(["", "x", "2.A|B|C", "7.AAAA", *(encrypted(word, bytes(64)) for word in ("Item", "x", ""))])
+
+
+@limits(deadline=None)
+@given(
+    st.recursive(
+        TEXTS | st.none() | st.booleans() | st.integers() | st.floats(),
+        lambda inside: st.lists(inside, max_size=4) | st.dictionaries(WORDS, inside, max_size=6),
+    )
+)
+def test_whatever_the_server_keeps_there_is_a_value_or_a_reason(content: Any) -> None:
+    references = [parse_reference(f"vault:Item{part}") for part in ("", "#uri", "#notes", "#field:x")]
+    for vault in (content, {"ciphers": [content, {"name": encrypted("Item", bytes(64)), "login": content}]}):
+        found = opened(vault, KEY, None, references)
+        assert set(found) == set(references)
+        assert all(isinstance(each, str | SecretUnavailable) for each in found.values())
 
 
 def test_the_device_is_a_uuid_and_stays() -> None:

@@ -261,14 +261,14 @@ class VaultServer:
         self.accounts: list[Account] = []
         self.instead: dict[str, Answering] = {}
         self.url = ""
-        self.token_seconds = 3600
+        self.token_seconds: Any = 3600
         #: Every request as METHOD and path, every login's form, every device seen.
         self.asked: list[str] = []
         self.logins: list[dict[str, str]] = []
         self.tokens: dict[str, Account] = {}
         #: Whether answers are written with capitals, as Bitwarden's own server long did.
         self.capitals = False
-        #: Whether the login tells how to derive the key, or the client has to ask `prelogin`.
+        #: Whether the login and the sync tell how to derive the key, or the client has to ask `prelogin`.
         self.tells_derivation = True
 
     def add(self, account: Account) -> Account:
@@ -294,7 +294,10 @@ class VaultServer:
         if account is None:
             return _refused(401, "Unauthorized")
         if path == "/sync":
-            return self._json(account.sync())
+            told = account.sync()
+            if not self.tells_derivation:
+                del told["userDecryption"]
+            return self._json(told)
         if path == "/accounts/revision-date":
             return web.json_response(int(account.revised.timestamp() * 1000))
         if path == "/accounts/profile":

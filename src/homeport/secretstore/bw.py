@@ -13,7 +13,6 @@ Source: bitwarden/clients, apps/cli/src/base-program.ts, apps/cli/src/commands.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -44,7 +43,7 @@ _UNLOCK = "; run 'bw unlock --raw' where its data.json is, and put what it print
 
 
 class BitwardenProgram:
-    """The program, and the session that it reads with."""
+    """The program, and the session that it reads with. Asked by one at a time."""
 
     def __init__(
         self,
@@ -57,13 +56,11 @@ class BitwardenProgram:
         self._clock = clock
         self._environ = environ
         self._read_local = read_local
-        self._turn = asyncio.Lock()
 
     async def read(self, references: Iterable[SecretReference]) -> Found:
         """The secret of each, or why there is none. Raises `SecretUnavailable` if none can be had."""
         session = self._read_local(self._settings.session).strip()
-        async with self._turn:
-            answer = await self._list_items(session)
+        answer = await self._list_items(session)
         content = _answer(answer)
         if member(content, "success") is not True:
             raise SecretUnavailable(self._why_not(text(content, "message"), answer, session))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from homeport.client.redaction import plain_text
 from homeport.config import SecretReference
 from homeport.secretstore.errors import SecretUnavailable
 
@@ -72,9 +73,10 @@ def _find(items: Iterable[Item], reference: SecretReference) -> Item:
     if len(named) > 1:
         ids = sorted(item.id for item in named)
         more = f" and {len(ids) - IDS_SHOWN_MAX} more" if len(ids) > IDS_SHOWN_MAX else ""
+        listed = plain_text(", ".join(ids[:IDS_SHOWN_MAX]))
         raise SecretUnavailable(
             f"the vault has {len(ids)} items '{reference.name}'; write the id of the one that is meant after"
-            f" '{reference.kind}:': {', '.join(ids[:IDS_SHOWN_MAX])}{more}"
+            f" '{reference.kind}:': {listed}{more}"
         )
     return named[0]
 
@@ -84,7 +86,7 @@ def _secret_of(item: Item, reference: SecretReference) -> str:
     if reference.field is not None:
         named = [each for each in members(item.content, "fields") if _field_name(item, each) == reference.field]
         if len(named) > 1:
-            raise SecretUnavailable(f"the item '{item.name}' has {len(named)} fields '{reference.field}'")
+            raise SecretUnavailable(f"the item '{reference.name}' has {len(named)} fields '{reference.field}'")
         found, what = (text(named[0], "value") if named else ""), f"field '{reference.field}'"
     elif reference.part == "notes":
         found, what = text(item.content, "notes"), "notes"
@@ -96,7 +98,7 @@ def _secret_of(item: Item, reference: SecretReference) -> str:
         found = text(member(item.content, "login"), what)
     secret = item.plain(found) if found else ""
     if not secret:
-        raise SecretUnavailable(f"the item '{item.name}' has no {what}")
+        raise SecretUnavailable(f"the item '{reference.name}' has no {what}")
     return secret
 
 

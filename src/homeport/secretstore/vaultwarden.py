@@ -2,8 +2,8 @@
 
 Logs in with the account's API key, fetches the vault (`sync`), and opens it with the master password. Holds:
 - the master password and what is derived from it never leave the process: an API key's login needs no hash of it;
-- one question at a time; after a login that failed, none for a while, twice as long each time, and as long as the
-  server asks where it does, unless other keys were put in place;
+- after a login that failed, none is tried for a while, twice as long each time, and as long as the server asks where
+  it does, unless other keys were put in place;
 - whatever the server answers is bounded, and is a value or a `SecretUnavailable` that says what to do.
 
 Source: dani-garcia/vaultwarden, src/api/identity.rs and src/api/core; bitwarden/clients, libs/common.
@@ -11,7 +11,6 @@ Source: dani-garcia/vaultwarden, src/api/identity.rs and src/api/core; bitwarden
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -37,6 +36,8 @@ SYNC_BYTES_MAX = 32 * 1024 * 1024
 
 #: A token is given up so long before its end, so that it does not end on the way.
 TOKEN_SECONDS_LEFT_MIN = 30.0
+#: What says that it lasts longer is not believed.
+TOKEN_SECONDS_MAX = 30 * 86_400
 #: From login to login while they fail. A server that is broken is not one that refuses us: it may be back any moment.
 LOGIN_PAUSE_SECONDS_FIRST, BROKEN_PAUSE_SECONDS_MAX, LOGIN_PAUSE_SECONDS_MAX = 30.0, 300.0, 3600.0
 
@@ -94,7 +95,7 @@ class _Pause:
 
 
 class Vaultwarden:
-    """One account of one server."""
+    """One account of one server. Asked by one at a time."""
 
     def __init__(
         self,
@@ -110,7 +111,6 @@ class Vaultwarden:
         self._threads = threads
         self._read_local = read_local
         self._identity, self._api = _addresses(URL(settings.url))
-        self._turn = asyncio.Lock()
         self._keys: _Keys | None = None
         self._token: _Token | None = None
         self._unlocked: _Unlocked | None = None
@@ -118,18 +118,17 @@ class Vaultwarden:
 
     async def read(self, references: Iterable[SecretReference]) -> Found:
         """The secret of each, or why there is none. Raises `SecretUnavailable` if none can be had."""
-        async with self._turn:
-            keys = self._current_keys()
-            try:
-                body = await self._sync(keys)
-                vault = await self._threads.run(_json, body)
-                if not isinstance(member(vault, "ciphers"), list):
-                    raise SecretUnavailable("what the vault sends as its items is none of Bitwarden's answers")
-                unlocked = await self._unlock(keys, vault)
-            except ClientError as error:
-                why = plain_text(str(error), keys.secrets)
-                raise SecretUnavailable(f"the vault cannot be reached: {why}") from None
-            return await self._threads.run(opened, vault, unlocked.user, unlocked.private, tuple(references))
+        keys = self._current_keys()
+        try:
+            body = await self._sync(keys)
+            vault = await self._threads.run(_json, body)
+            if not isinstance(member(vault, "ciphers"), list):
+                raise SecretUnavailable("what the vault sends as its items is none of Bitwarden's answers")
+            unlocked = await self._unlock(keys, vault)
+        except ClientError as error:
+            why = plain_text(str(error), keys.secrets)
+            raise SecretUnavailable(f"the vault cannot be reached: {why}") from None
+        return await self._threads.run(opened, vault, unlocked.user, unlocked.private, tuple(references))
 
     def _current_keys(self) -> _Keys:
         """Read anew each time: other ones count at once, and what was known by those before is forgotten."""
@@ -156,6 +155,8 @@ class Vaultwarden:
             # It has ended before its time: it was revoked, or the server was restarted with other keys.
             self._token = None
             answer = await self._fetch(url, await self._current_token(keys))
+            if answer.status == 401:
+                raise self._failed("the vault does not take the token that it has just given: it answers 401")
         if answer.status != 200:
             raise SecretUnavailable(f"the vault does not give its items: {_said(answer, keys)}")
         return answer.body
@@ -199,10 +200,11 @@ class Vaultwarden:
             )
         content = _json(answer.body) if answer.status == 200 else None
         access_token, seconds = text(content, "access_token"), member(content, "expires_in")
-        if not isinstance(content, dict) or not access_token or not access_token.isascii():
+        is_token = access_token.isascii() and access_token.isprintable() and access_token != ""
+        if not isinstance(content, dict) or not is_token:
             problem = f"the vault's answer to the login is none of Bitwarden's: {said}"
             raise self._failed(problem, seconds_max=BROKEN_PAUSE_SECONDS_MAX)
-        lasts = float(seconds) if isinstance(seconds, int | float) else 0.0
+        lasts = seconds if isinstance(seconds, int | float) and 0 < seconds <= TOKEN_SECONDS_MAX else 0.0
         ends_at = self._clock.monotonic() + max(lasts - TOKEN_SECONDS_LEFT_MIN, TOKEN_SECONDS_LEFT_MIN)
         return _Token(f"Bearer {access_token}", ends_at, content)
 
@@ -220,7 +222,11 @@ class Vaultwarden:
         """The account's keys. They are derived anew only when the server has others, since that is made to be slow."""
         token, profile = self._token, member(vault, "profile")
         assert token is not None
-        unlock = member(member(token.answer, "userDecryptionOptions"), "masterPasswordUnlock")
+        unlock = member(member(token.answer, "userDecryptionOptions"), "masterPasswordUnlock") or member(
+            member(vault, "userDecryption"), "masterPasswordUnlock"
+        )
+        pair = member(member(profile, "accountKeys"), "publicKeyEncryptionKeyPair")
+        private = text(profile, "privateKey") or text(pair, "wrappedPrivateKey")
         protected = text(profile, "key") or text(unlock, "masterKeyEncryptedUserKey") or text(token.answer, "key")
         email = text(unlock, "salt") or text(profile, "email")
         if not protected or not email:
@@ -229,13 +235,11 @@ class Vaultwarden:
             try:
                 kdf = _kdf(member(unlock, "kdf"), "kdfType", "") or _kdf(token.answer, "kdf", "kdf")
                 kdf = kdf or await self._prelogin(email)
-                self._unlocked = await self._threads.run(
-                    _unlocked, kdf, keys.password, email, protected, text(profile, "privateKey")
-                )
+                self._unlocked = await self._threads.run(_unlocked, kdf, keys.password, email, protected, private)
             except WrongKey:
                 raise self._failed("the master password is wrong: it does not open the vault's account") from None
             except CannotDecrypt as error:
-                raise self._failed(f"the vault cannot be opened: {error}") from None
+                raise self._failed(plain_text(f"the vault cannot be opened: {error}")) from None
         self._pause = None
         return self._unlocked
 
@@ -272,7 +276,7 @@ def opened(vault: Any, user: SymmetricKey, private: PrivateKey | None, reference
             name = key.decrypt(text(content, "name")).decode()
         except (CannotDecrypt, UnicodeDecodeError):
             continue
-        items.append(Item(text(content, "id"), name, content, _reader(key, name)))
+        items.append(Item(text(content, "id"), name, content, _reader(key)))
     return select(items, references)
 
 
@@ -307,12 +311,12 @@ def _kdf(content: Any, kind: str, prefix: str) -> Kdf | None:
     return Kdf(*(number if isinstance(number, int) else 0 for number in numbers))
 
 
-def _reader(key: SymmetricKey, name: str) -> Callable[[str], str]:
+def _reader(key: SymmetricKey) -> Callable[[str], str]:
     def read(encrypted: str) -> str:
         try:
             return key.decrypt(encrypted).decode()
         except (CannotDecrypt, UnicodeDecodeError):
-            raise SecretUnavailable(f"a part of the item '{name}' is damaged: save it anew") from None
+            raise SecretUnavailable("this part of the item is damaged: save it anew in the vault") from None
 
     return read
 
