@@ -39,12 +39,7 @@ BESIDE: Mapping[str, frozenset[str]] = {
 #: Imported by tests only; it may import what it tests.
 TESTING = "testing"
 #: Optional extras, the only imports that may stand in a function: (module, what it imports).
-LAZY: frozenset[tuple[str, str]] = frozenset(
-    {
-        # A server is the same program; what only `homeport copy` needs (an HTTP client, 14 MiB) is kept out.
-        ("cli/copying.py", "homeport"),
-    }
-)
+LAZY: frozenset[tuple[str, str]] = frozenset()
 
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 600

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from homeport.cli.context import Context
+from homeport.cli.output import Exit
+from homeport.cli.progress import CopyProgress
 from homeport.cli.verbs import Verbs
+from homeport.client.copying import CopyReport, copy
+from homeport.client.credentials import DockerConfig
+from homeport.client.registries import Registries
+from homeport.client.settings import ClientSettings
+from homeport.client.uploads import Outcome
+from homeport.oci.reference import Reference
 
 
 def add(verbs: Verbs) -> None:
@@ -22,7 +30,39 @@ def add(verbs: Verbs) -> None:
 
 
 async def copy_image(context: Context) -> int:
-    # The one import that waits until it is needed: a server would carry the client's libraries around for nothing.
-    from homeport.cli import copies  # noqa: PLC0415
+    source = Reference.parse(context.arguments.source)
+    destination = Reference.parse(context.arguments.destination)
+    client = ClientSettings.of(context.settings().client)
+    logins = DockerConfig.of_this_user(context.environ, context.clock)
+    async with Registries(client, logins, context.clock) as registries:
+        with CopyProgress(context.output) as progress:
+            report = await copy(
+                await registries.repository(source),
+                source.target,
+                await registries.repository(destination),
+                destination.tag,
+                referrers=context.arguments.referrers,
+                mount_from=source.repository if source.host == destination.host else None,
+                observer=progress,
+            )
+    context.output.result(_tell(report), f"copied {source} to {destination}: {_summary(report)}")
+    for digest in report.missing:
+        context.output.note(f"{digest} is named by the index and is not at the source; the copy lacks it as well")
+    return Exit.DONE
 
-    return await copies.copy_image(context)
+
+def _tell(report: CopyReport) -> dict[str, object]:
+    return {
+        "digest": report.digest,
+        "manifests_pushed": report.manifests_pushed,
+        "blobs": {outcome.value: report.blobs.get(outcome, 0) for outcome in Outcome},
+        "bytes_sent": report.bytes_sent,
+        "missing": report.missing,
+        "foreign": report.foreign,
+    }
+
+
+def _summary(report: CopyReport) -> str:
+    sent = report.blobs.get(Outcome.SENT, 0)
+    there = sum(report.blobs.values()) - sent
+    return f"{report.digest}, {sent} blobs ({report.bytes_sent} bytes) sent, {there} there already"

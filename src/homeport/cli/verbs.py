@@ -65,7 +65,7 @@ class Verbs:
         parser.set_defaults(handler=handler, as_json=False)
         group = parser.add_argument_group("options that many verbs share")
         shared = [group.add_argument("--config", metavar="FILE", help=SHARED["--config"])]
-        place = group.add_mutually_exclusive_group()
+        place = group.add_mutually_exclusive_group() if server else group
         if data:
             shared += [place.add_argument("--data", metavar="DIR", help=SHARED["--data"])]
         if server:
