@@ -124,6 +124,13 @@ async def test_the_oldest_are_forgotten_and_the_newest_never_is(database: Sqlite
     assert await database.read(events.get, 1) is None
 
 
+async def test_what_happened_while_the_clock_was_wrong_takes_nothing_younger_with_it(database: SqliteDatabase) -> None:
+    for moment in [100, 101, 102, 3, 3, 3, 103, 104]:
+        await database.write(at, float(moment))
+    assert await database.write(events.prune, 50.0) == 3
+    assert [event.happened_at for event in await database.read(events.latest, 9)] == [100, 101, 102, 103, 104]
+
+
 async def test_a_detail_is_json_and_bounded(database: SqliteDatabase) -> None:
     detail = {"outcome": "partial", "counts": {"copied": 3}, "failures": [{"what": "ä", "why": "\u2028"}]}
     await database.write(append, "housekeeping.finished", detail=detail)

@@ -180,9 +180,11 @@ def prune(tx: Transaction, before: float, limit: int = 1_000) -> int:
     """
     first, newest = _bounds(tx)
     last = min(since(tx, before).id, newest - 1)
+    # Each one's own time is looked at: a machine that began with its clock in 1970 left younger ones before them.
     return tx.run(
-        "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE id >= ? AND id <= ? ORDER BY id LIMIT ?)",
-        (first, last, limit),
+        "DELETE FROM events WHERE id IN"
+        " (SELECT id FROM events WHERE id >= ? AND id <= ? AND happened_at < ? ORDER BY id LIMIT ?)",
+        (first, last, before, limit),
     )
 
 
