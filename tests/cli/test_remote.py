@@ -11,8 +11,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from homeport.cli.administration.contract import Unreachable
+from homeport.cli.administration.contract import Told, Unreachable
 from homeport.cli.administration.remote import RemoteAdministration
+from homeport.cli.output import CommandError
+from homeport.client.errors import BadAnswer
 from homeport.client.settings import ClientSettings
 from homeport.client.transport import Transport
 from tests.cli.tools import CommandLine, Ran, Terminal
@@ -32,8 +34,8 @@ class Far:
         self.cli = CommandLine(folder)
         self.token = ""
 
-    def start(self, verb: str = "serve", port: int = 0) -> None:
-        self.homeport.start(verb=verb, port=port)
+    def start(self, verb: str = "serve", port: int = 0, *, tls: bool = False) -> None:
+        self.homeport.start(verb=verb, port=port, tls=tls)
         if not self.token:
             here = CommandLine(self.homeport.folder)
             told = here.run("token", "create", "--user", "admin", "--data", str(self.homeport.data))
@@ -124,6 +126,16 @@ def test_what_excludes_one_another(cli: CommandLine) -> None:
     assert "must be the address" in cli.run_here("events", "--server", "a/b", "--token-file", "a", code=2).err
 
 
+def test_a_server_with_a_certificate_of_its_own_authority(far: Far) -> None:
+    far.start(tls=True)
+    untrusted = far.run("jobs", "run", "housekeeping", code=4)
+    assert "skipped: server-unreachable" in untrusted.out
+    assert "its authority can be given as client.ca" in untrusted.err
+    assert "is not trusted" in far.run("jobs", "list", code=1).err
+    (far.cli.folder / "homeport.yaml").write_text(f"client: {{ca: ['{far.homeport.ca}']}}\n")
+    assert far.run("jobs", "list", "--json").json == []
+
+
 # --- a connection that breaks -----------------------------------------------------------------------------------
 
 
@@ -188,6 +200,64 @@ async def test_a_run_is_not_begun_twice_because_an_answer_was_lost(far: Far) -> 
     assert told.json["outcome"] == "success"
     assert lost == 1
     assert [job["id"] for job in (await asyncio.to_thread(far.run, "jobs", "list", "--json")).json] == [1]
+
+
+class PassingClock(QuickClock):
+    """Its sleeps take no time, and time passes by them."""
+
+    async def sleep(self, seconds: float) -> None:
+        self.offset += seconds
+        await super().sleep(seconds)
+
+
+def following(job: dict[str, object], *lines: str) -> bytes:
+    told: list[object] = [{"job": job}, *({"line": {"number": n, "text": text}} for n, text in enumerate(lines, 1))]
+    return b"".join(json.dumps(each).encode() + b"\n" for each in told)
+
+
+async def heard(administration: RemoteAdministration) -> list[Told]:
+    return [told async for told in administration.follow(7)]
+
+
+async def test_a_stream_that_breaks_goes_on_behind_its_last_line() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        after = request.query["after"]
+        if after == "0":  # It breaks off in the middle of a line.
+            return web.Response(body=following({"state": "running"}, "one", "two") + b'{"line": {"num')
+        if len(server.seen) < 4:
+            return web.Response(status=503, text="draining")
+        assert after == "2"
+        return web.Response(body=b'\n\n{"line": {"number": 3, "text": "three"}}\n{"job": {"state": "ended"}}\n')
+
+    async with serving(handler) as server, Transport(ClientSettings(), PassingClock()) as transport:
+        administration = RemoteAdministration(transport, server.url, "token")
+        told = await heard(administration)
+    assert [each["line"]["text"] for each in told if "line" in each] == ["one", "two", "three"]
+    assert told[-1] == {"job": {"state": "ended"}}
+    assert len(server.seen) == 4
+
+
+async def test_a_server_that_stays_away_is_given_up_after_a_quarter_of_an_hour() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=200 if len(server.seen) == 1 else 503, body=following({"state": "running"}))
+
+    clock = PassingClock()
+    async with serving(handler) as server, Transport(ClientSettings(), clock) as transport:
+        administration = RemoteAdministration(transport, server.url, "token")
+        with pytest.raises(CommandError, match="lost the server"):
+            await heard(administration)
+    assert 900 < clock.offset < 960
+    assert 150 < len(clock.slept) < 250
+
+
+async def test_a_line_without_an_end_is_refused() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=b"x" * 2_000_000)
+
+    async with serving(handler) as server, Transport(ClientSettings(), QuickClock()) as transport:
+        administration = RemoteAdministration(transport, server.url, "token")
+        with pytest.raises(BadAnswer, match="sends a line of more than"):
+            await heard(administration)
 
 
 # --- servers that mean harm -------------------------------------------------------------------------------------
