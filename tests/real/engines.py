@@ -1,5 +1,6 @@
 """Container engines of our own: private sockets, data and settings; no network is made and no firewall touched."""
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -46,6 +47,9 @@ class Daemon:
             self._process.wait(STOP_SECONDS_MAX)
         finally:
             self._process.kill()
+            # The network namespace that containers share with the machine is left mounted.
+            for point in re.findall(rf"(?m)^\S+ ({self.folder}/\S+) ", Path("/proc/mounts").read_text()):
+                subprocess.run(["umount", point], check=False)
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
