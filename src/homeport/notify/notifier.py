@@ -83,6 +83,8 @@ class Notifier:
         self._targets: dict[str, Target] = {}
         #: Those whose last try failed.
         self._failing: set[str] = set()
+        #: What came of a target's last try, until it is written down: while the database refuses, nobody is told again.
+        self._unwritten: dict[str, tuple[Delivery, Sent]] = {}
         #: When a target is to be looked after again by itself (monotonic).
         self._due: dict[str, float] = {}
         self._turns = asyncio.Lock()
@@ -199,14 +201,10 @@ class Notifier:
         return await keep(deliveries.fan_out, target.name, at, to, told)
 
     async def _deliver(self, target: Target, delivery: Delivery) -> None:
-        event, subject = await self._facts.read(_told, delivery.event_id)
-        if event is None:
-            outcome = Sent(None, "what it was to tell is not in the audit log any more", "refused")
-        elif target.name in self._failing and is_overdue(delivery, self._clock.now()):
-            outcome = Sent(None, "three days went by while what came before it could not be delivered", "refused")
-        else:
-            outcome = await self._try(target, event, subject, delivery.message_id)
-            (self._failing.add if outcome.outcome == "retry" else self._failing.discard)(target.name)
+        tried, outcome = self._unwritten.get(target.name, (None, None))
+        if outcome is None or tried != delivery:
+            outcome = await self._outcome(target, delivery)
+            self._unwritten[target.name] = delivery, outcome
         due_at = next_try(delivery, outcome, self._clock.now(), self._clock.random())
         if outcome.outcome == "sent":
             await self._facts.jot(deliveries.sent, self._clock, delivery, outcome)
@@ -215,6 +213,17 @@ class Notifier:
         else:
             self._log.warning("notify.given_up", target=target.name, delivery=delivery.id, answer=outcome.answer)
             await self._facts.jot(deliveries.give_up, self._clock, delivery, outcome)
+        self._unwritten.pop(target.name, None)
+
+    async def _outcome(self, target: Target, delivery: Delivery) -> Sent:
+        event, subject = await self._facts.read(_told, delivery.event_id)
+        if event is None:
+            return Sent(None, "what it was to tell is not in the audit log any more", "refused")
+        if target.name in self._failing and is_overdue(delivery, self._clock.now()):
+            return Sent(None, "three days went by while what came before it could not be delivered", "refused")
+        outcome = await self._try(target, event, subject, delivery.message_id)
+        (self._failing.add if outcome.outcome == "retry" else self._failing.discard)(target.name)
+        return outcome
 
     # --- one try ------------------------------------------------------------------------------------------------
 
