@@ -131,6 +131,32 @@ async def test_many_who_ask_at_once_are_one_question(store: SecretStore, server:
     assert len(server.logins) == 1
 
 
+async def test_what_is_in_use_may_change_while_the_vault_is_asked(
+    store: SecretStore, server: VaultServer, account: Account, item: str
+) -> None:
+    account.add("Other", password="value-3")
+    other = parse_reference("vault:Other")
+    asked, answering = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        asked.set()
+        await answering.wait()
+        return web.json_response(account.sync())
+
+    await store.get(other)
+    server.instead["/api/sync"] = slow
+    getting = asyncio.create_task(store.get(ITEM))
+    checking = asyncio.create_task(store.check([ITEM, other]))
+    await asked.wait()
+    store.use([])
+    store.use([other])
+    answering.set()
+    assert await getting == "value-1"
+    assert [each.ok for each in await checking] == [True, True]
+    await store.refresh()
+    assert store.held(other) == "value-3"
+
+
 async def test_one_vault_at_a_time_and_local_ones_wait_for_none(
     store: SecretStore, server: VaultServer, account: Account, item: str
 ) -> None:

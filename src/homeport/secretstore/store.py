@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -56,7 +56,7 @@ class _Entry:
 
     value: str | None = field(default=None, repr=False)
     #: When it was last asked for (monotonic), and why that failed, if it did.
-    asked_at: float = 0.0
+    asked_at: float = -math.inf
     problem: str | None = None
     #: Whether the problem was told.
     told: bool = False
@@ -97,8 +97,7 @@ class SecretStore:
         entry = self._entries.get(reference)
         if entry is None or entry.value is None or reference not in self._in_use:
             fresh_seconds = RETRY_SECONDS if entry is None or entry.problem else self._settings.refresh_seconds
-            await self._ask([reference], fresh_seconds)
-        entry = self._entries[reference]
+            entry = (await self._ask([reference], fresh_seconds))[reference]
         if entry.value is None:
             raise SecretUnavailable(f"{reference}: {entry.problem}")
         return entry.value
@@ -137,8 +136,8 @@ class SecretStore:
     async def check(self, references: Iterable[SecretReference]) -> list[Checked]:
         """For each reference, in order, whether its secret can be read now, asking the vaults."""
         references = list(references)
-        await self._ask([each for each in references if not each.is_local], RETRY_SECONDS)
-        return [self._checked(each) for each in references]
+        entries = await self._ask([each for each in references if not each.is_local], RETRY_SECONDS)
+        return [self._checked(each, entries.get(each)) for each in references]
 
     def reconfigure(self, settings: Secrets) -> None:
         """Take over other settings. What was read stays until it is read anew."""
@@ -173,25 +172,25 @@ class SecretStore:
             raise SecretUnavailable(str(error)) from None
         return value
 
-    async def _ask(self, references: Sequence[SecretReference], fresh_seconds: float) -> None:
-        """Have an entry for each that is not older than `fresh_seconds`, or was asked for now."""
-        kinds = {each.kind for each in references}
-        for kind in sorted(kinds):
-            async with self._turns[kind]:
-                now = self._clock.monotonic()
-                stale = [
-                    each
-                    for each in dict.fromkeys(references)
-                    if each.kind == kind and self._is_stale(each, now - fresh_seconds)
-                ]
+    async def _ask(
+        self, references: Collection[SecretReference], fresh_seconds: float
+    ) -> dict[SecretReference, _Entry]:
+        """An entry for each that is not older than `fresh_seconds`, or was asked for now."""
+        entries: dict[SecretReference, _Entry] = {}
+        for kind, turn in self._turns.items():
+            wanted = [each for each in references if each.kind == kind]
+            async with turn:
+                # Held on to: while the vault is asked, `use` may forget them.
+                mine = {each: self._entries.setdefault(each, _Entry()) for each in wanted}
+                since = self._clock.monotonic() - fresh_seconds
+                stale = {each: entry for each, entry in mine.items() if entry.asked_at <= since}
                 if stale:
-                    await self._take_over(await self._read_from(kind, stale))
+                    for event, reason in self._take_over(stale, await self._read_from(kind, stale)):
+                        await self._tell(event, reason)
+                entries |= mine
+        return entries
 
-    def _is_stale(self, reference: SecretReference, since: float) -> bool:
-        entry = self._entries.get(reference)
-        return entry is None or entry.asked_at <= since
-
-    async def _read_from(self, kind: str, references: list[SecretReference]) -> Found:
+    async def _read_from(self, kind: str, references: Iterable[SecretReference]) -> Found:
         vault = self._vaults.get(kind)
         try:
             if vault is None:
@@ -204,14 +203,14 @@ class SecretStore:
             problem = SecretUnavailable(f"the vault did not answer within {ANSWER_SECONDS_MAX:.0f} seconds")
             return dict.fromkeys(references, problem)
 
-    async def _take_over(self, found: Found) -> None:
-        """Remember what was found, and tell what changed: problems by their reason, each once until it is gone."""
+    def _take_over(self, entries: Mapping[SecretReference, _Entry], found: Found) -> list[tuple[str, str]]:
+        """Remember what was found; what to tell of it: problems by their reason, each once until it is gone."""
         now = self._clock.monotonic()
         changed = False
         failed: dict[str, list[str]] = {}
         restored = []
-        for reference, result in found.items():
-            entry = self._entries.setdefault(reference, _Entry())
+        for reference, entry in entries.items():
+            result = found[reference]
             entry.asked_at = now
             if isinstance(result, SecretUnavailable):
                 entry.problem = str(result)
@@ -223,22 +222,18 @@ class SecretStore:
             if entry.told:
                 restored.append(str(reference))
             entry.value, entry.problem, entry.told = result, None, False
-        for problem, names in failed.items():
-            await self._tell("secret.unavailable", f"{', '.join(sorted(names))}: {problem}")
-        if restored:
-            await self._tell("secret.restored", ", ".join(sorted(restored)))
         if changed:
             self.on_change()
+        told = [("secret.unavailable", f"{', '.join(sorted(names))}: {problem}") for problem, names in failed.items()]
+        return [*told, ("secret.restored", ", ".join(sorted(restored)))] if restored else told
 
-    def _checked(self, reference: SecretReference) -> Checked:
-        problem = None
+    def _checked(self, reference: SecretReference, entry: _Entry | None) -> Checked:
+        problem = entry.problem if entry else None
         if reference.is_local:
             try:
                 self._read_local(reference)
             except SecretUnavailable as error:
                 problem = str(error)
-        else:
-            problem = self._entries[reference].problem
         return Checked(str(reference), problem is None, self._source(reference), problem)
 
     def _source(self, reference: SecretReference) -> str:
