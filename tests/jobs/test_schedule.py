@@ -151,6 +151,25 @@ def test_runs_of_one_schedule_never_overlap() -> None:
     play(story)
 
 
+def test_a_skipped_run_that_is_asked_for_again_waits_for_the_one_that_runs() -> None:
+    async def story(shop: Shop) -> None:
+        shop.kind("work")
+        await sync(shop, NIGHTLY)
+        await shop.clock.sleep(86400)
+        await step(shop)
+        running = await shop.database.write(queue.claim, shop.clock, "me", {"work": 7 * 86400.0})
+        assert running is not None
+        await shop.clock.sleep(86400)
+        (skipped,) = await step(shop)
+        again = await shop.database.write(queue.again, shop.clock, skipped.id, "ada", "")
+        assert await shop.database.write(queue.claim, shop.clock, "other", {"work": 60.0}) is None
+        assert await shop.ask("work") == again
+        await shop.database.write(queue.end, shop.clock, running, SUCCESS)
+        assert await shop.database.read(queue.claimable, shop.clock, ["work"]) == again.id
+
+    play(story)
+
+
 def test_another_schedule_of_the_kind_and_people_are_no_overlap() -> None:
     async def story(shop: Shop) -> None:
         shop.kind("work")

@@ -192,14 +192,36 @@ def enqueue(
     return _job(row)
 
 
-def skip(tx: Transaction, clock: Clock, kind: str, *, actor: str, schedule: str, reason: str) -> Job:
-    """A job that has ended before it began, so that people see why it did not."""
+def skip(
+    tx: Transaction,
+    clock: Clock,
+    kind: str,
+    *,
+    actor: str,
+    schedule: str,
+    reason: str,
+    waiting_key: str | None = None,
+    running_key: str | None = None,
+) -> Job:
+    """A job that has ended before it began, so that people see why it did not. Its keys are for `again`."""
     now, summary = clock.now(), Summary(Outcome.SKIPPED, reason)
     row = tx.one(
-        "INSERT INTO jobs (kind, arguments, state, schedule, actor, address, attempts, epoch, created_at, due_at,"  # noqa: S608
-        " ended_at, cancel_requested, outcome, reason, summary)"
-        f" VALUES (?, '{{}}', 'ended', ?, ?, '', 0, 0, ?, ?, ?, 0, ?, ?, ?) RETURNING {_COLUMNS}",
-        (kind, schedule, actor, now, now, now, str(summary.outcome), reason, json.dumps(summary.told())),
+        "INSERT INTO jobs (kind, arguments, state, waiting_key, running_key, schedule, actor, address, attempts,"  # noqa: S608
+        " epoch, created_at, due_at, ended_at, cancel_requested, outcome, reason, summary)"
+        f" VALUES (?, '{{}}', 'ended', ?, ?, ?, ?, '', 0, 0, ?, ?, ?, 0, ?, ?, ?) RETURNING {_COLUMNS}",
+        (
+            kind,
+            waiting_key,
+            running_key,
+            schedule,
+            actor,
+            now,
+            now,
+            now,
+            str(summary.outcome),
+            reason,
+            json.dumps(summary.told()),
+        ),
     )
     assert row is not None
     return _job(row)

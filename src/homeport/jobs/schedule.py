@@ -19,7 +19,7 @@ from homeport.config.plans import NEVER
 from homeport.db.database import Database, Transaction
 from homeport.jobs import queue
 from homeport.jobs.queue import Job
-from homeport.jobs.work import Kind, request
+from homeport.jobs.work import Kind, request, skip
 
 #: Who asks for what a schedule starts.
 ACTOR: Final = "system"
@@ -86,7 +86,7 @@ def tick(
         if plan.kind not in kinds:
             continue  # Of another version of the program.
         if queue.unended(tx, plan.name):
-            job = queue.skip(tx, clock, plan.kind, actor=ACTOR, schedule=plan.name, reason=ALREADY_RUNNING)
+            job = skip(tx, clock, kinds[plan.kind], actor=ACTOR, schedule=plan.name, reason=ALREADY_RUNNING)
             on_end(tx, job)
         else:
             job = request(tx, clock, kinds, plan.kind, actor=ACTOR, address="", schedule=plan.name)

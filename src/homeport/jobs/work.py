@@ -111,6 +111,7 @@ def request(
     kind = kinds.get(name)
     if kind is None:
         raise JobError(f"no kind of job is called '{name[:64]}'; there are: {', '.join(sorted(kinds))}")
+    waiting_key, running_key = _keys(kind, arguments)
     return queue.enqueue(
         tx,
         clock,
@@ -118,12 +119,29 @@ def request(
         actor=actor,
         address=address,
         arguments=arguments,
-        waiting_key=_waiting_key(name, queue.encoded(arguments)) if kind.one_at_a_time else None,
-        running_key=name if kind.one_at_a_time else None,
+        waiting_key=waiting_key,
+        running_key=running_key,
         schedule=schedule,
     )
 
 
-def _waiting_key(name: str, arguments: str) -> str:
-    """The same for the same work, and short enough for an index."""
-    return f"{name} {hashlib.sha256(arguments.encode()).hexdigest()[:32]}"
+def skip(tx: Transaction, clock: Clock, kind: Kind, *, actor: str, schedule: str, reason: str) -> Job:
+    """A job of this kind that has ended before it began: done again, it is as any other that was asked for."""
+    waiting_key, running_key = _keys(kind, None)
+    return queue.skip(
+        tx,
+        clock,
+        kind.name,
+        actor=actor,
+        schedule=schedule,
+        reason=reason,
+        waiting_key=waiting_key,
+        running_key=running_key,
+    )
+
+
+def _keys(kind: Kind, arguments: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
+    """What a job of this kind waits for and runs under: the same for the same work, and short enough for an index."""
+    if not kind.one_at_a_time:
+        return None, None
+    return f"{kind.name} {hashlib.sha256(queue.encoded(arguments).encode()).hexdigest()[:32]}", kind.name
