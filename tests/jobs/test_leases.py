@@ -36,6 +36,30 @@ def test_a_long_run_keeps_its_lease() -> None:
     play(story)
 
 
+def test_a_worker_takes_no_job_from_itself() -> None:
+    async def story(shop: Shop) -> None:
+        async def work(_: Run) -> Summary:
+            await shop.clock.sleep(5)
+            # The machine was suspended, or its clock set forward: the lease seems to be over.
+            shop.clock.advance(LEASE_SECONDS + 1)  # type: ignore[attr-defined]
+            await shop.clock.sleep(5)
+            return SUCCESS
+
+        shop.kind("work", work)
+        asked = await shop.ask("work")
+        worker = shop.worker(count=3)
+        running = asyncio.ensure_future(worker.run())
+        while (job := await shop.job(asked)).state != "ended":
+            await shop.clock.sleep(1)
+        assert (job.outcome, job.epoch) == (Outcome.SUCCESS, 1)
+        assert shop.logged("jobs.failed") == []
+        await worker.stop(1)
+        await running
+
+    for seed in range(5):
+        play(story, seed)
+
+
 def test_jobs_whose_workers_die_end_after_a_few_attempts() -> None:
     async def story(shop: Shop) -> None:
         shop.kind("work", hang, attempts_max=3)

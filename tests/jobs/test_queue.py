@@ -300,6 +300,20 @@ async def test_a_lease_that_lapsed_is_taken_over(rows: Rows) -> None:
     assert await rows.database.read(queue.standing, second) is Standing.HELD
 
 
+async def test_a_clock_that_is_set_back_keeps_nothing_from_running(rows: Rows) -> None:
+    year = 365 * 86400
+    rows.clock.time += year
+    running = await rows.ask()
+    assert await rows.took() == await rows.job(running.id)
+    again, waiting = await rows.ask(), await rows.ask()
+    failed = await rows.took(again.id)
+    assert await rows.database.write(queue.retry_later, failed, rows.clock.time + 10, "later") is not None
+    rows.clock.time -= year
+    # The first one's worker died before it could renew its lease.
+    assert {(await rows.took()).id for _ in range(3)} == {running.id, again.id, waiting.id}
+    assert await rows.take() is None
+
+
 async def test_who_lost_a_job_can_write_nothing_of_it(rows: Rows) -> None:
     await rows.ask()
     first = await rows.took()

@@ -25,6 +25,8 @@ State: TypeAlias = Literal["waiting", "running", "ended"]
 
 #: How long the arguments of a job may be, as JSON.
 ARGUMENTS_CHARACTERS_MAX: Final = 64 * 1024
+#: No lease lasts longer.
+LEASE_SECONDS_MAX: Final = 86400.0
 #: How long the texts of a progress may be.
 PROGRESS_CHARACTERS_MAX: Final = 200
 
@@ -289,34 +291,44 @@ def unended(tx: Transaction, schedule: str) -> bool:
 # --- running it -------------------------------------------------------------------------------------------------
 
 
-def claimable(tx: Transaction, clock: Clock, kinds: Sequence[str], only: int | None = None) -> int | None:
+def claimable(
+    tx: Transaction, clock: Clock, kinds: Sequence[str], only: int | None = None, besides: Sequence[int] = ()
+) -> int | None:
     """The id of the job that is next: one whose lease lapsed, or the first that is due and whose running key is free.
 
-    Of these kinds; with `only`: that one or none.
+    Of these kinds; with `only`: that one or none; never one of `besides`. A clock that was set back leaves leases that
+    end, and jobs that begin, too far in the future: these lapsed, and are due.
     """
     now, marks = clock.now(), ", ".join("?" * len(kinds))
+    meant = f"kind IN ({marks}) AND id = coalesce(?, id)"
     row = tx.one(
-        f"SELECT id FROM jobs WHERE state = 'running' AND lease_until <= ? AND kind IN ({marks})"  # noqa: S608
-        " AND id = coalesce(?, id) ORDER BY lease_until, id LIMIT 1",
-        (now, *kinds, only),
+        f"SELECT id FROM jobs WHERE state = 'running' AND (lease_until <= ? OR lease_until > ?) AND {meant}"  # noqa: S608
+        + (f" AND id NOT IN ({', '.join('?' * len(besides))})" if besides else "")
+        + " ORDER BY lease_until, id LIMIT 1",
+        (now, now + LEASE_SECONDS_MAX, *kinds, only, *besides),
     ) or tx.one(
-        f"SELECT id FROM jobs WHERE state = 'waiting' AND due_at <= ? AND kind IN ({marks})"  # noqa: S608
-        " AND id = coalesce(?, id) AND (running_key IS NULL OR running_key NOT IN"
+        f"SELECT id FROM jobs WHERE state = 'waiting' AND (due_at <= ? OR created_at > ? OR started_at > ?)"  # noqa: S608
+        f" AND {meant} AND (running_key IS NULL OR running_key NOT IN"
         " (SELECT running_key FROM jobs WHERE state = 'running' AND running_key IS NOT NULL))"
         " ORDER BY due_at, id LIMIT 1",
-        (now, *kinds, only),
+        (now, now, now, *kinds, only),
     )
     return row[0] if row else None
 
 
 def claim(
-    tx: Transaction, clock: Clock, owner: str, leases: Mapping[str, float], only: int | None = None
+    tx: Transaction,
+    clock: Clock,
+    owner: str,
+    leases: Mapping[str, float],
+    only: int | None = None,
+    besides: Sequence[int] = (),
 ) -> Job | None:
     """Take the job that is next, of the kinds in `leases`, for so many seconds; None: there is none.
 
     It may be one that was to be cancelled, or that was begun too often by workers that died: the caller sees to that.
     """
-    job_id = claimable(tx, clock, tuple(leases), only)
+    job_id = claimable(tx, clock, tuple(leases), only, besides)
     found = get(tx, job_id) if job_id is not None else None
     if found is None:
         return None

@@ -128,7 +128,9 @@ class Worker:
         """
         if self._stopping.is_set():
             return False
-        if await self._database.read(queue.claimable, self._clock, tuple(self._kinds), only) is None:
+        # What it runs is not to be taken, also when the clock was set forward and the lease seems to have lapsed.
+        mine = tuple(self._running)
+        if await self._database.read(queue.claimable, self._clock, tuple(self._kinds), only, mine) is None:
             return False
         asked = self._clock.monotonic()
         job = await self._take(only)
@@ -195,7 +197,7 @@ class Worker:
     def _claim(self, tx: Transaction, only: int | None) -> Job | None:
         """Take the next job, or end it if it must not be begun again."""
         leases = {name: kind.lease_seconds for name, kind in self._kinds.items()}
-        job = queue.claim(tx, self._clock, self._owner, leases, only)
+        job = queue.claim(tx, self._clock, self._owner, leases, only, tuple(self._running))
         if job is None:
             return None
         if job.cancel_requested:
