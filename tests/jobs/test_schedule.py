@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -121,6 +122,26 @@ def test_what_was_missed_starts_once() -> None:
         assert await step(shop) == []
         (row,) = await shop.database.read(rows)
         assert 0 < row[4] - shop.clock.now() < 86400
+
+    play(story)
+
+
+def test_a_clock_that_is_set_back_stops_no_schedule() -> None:
+    async def story(shop: Shop) -> None:
+        shop.kind("work")
+        right = shop.clock.now()
+        shop.clock.advance(365 * 86400)  # type: ignore[attr-defined]
+        await sync(shop, NIGHTLY)
+        await shop.clock.sleep(86400)
+        assert len(await step(shop)) == 1
+        wrong = shop.clock.now()
+        with patch.object(shop.clock, "now", lambda: wrong - 1800):
+            assert not await shop.database.read(schedule.is_due, shop.clock)
+        with patch.object(shop.clock, "now", lambda: right):
+            assert await step(shop) == []
+            assert not await shop.database.read(schedule.is_due, shop.clock)
+        (row,) = await shop.database.read(rows)
+        assert 0 < row[4] - right < 86400
 
     play(story)
 

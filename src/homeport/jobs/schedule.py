@@ -25,6 +25,8 @@ from homeport.jobs.work import Kind, request, skip
 ACTOR: Final = "system"
 #: The word of `kinds.SKIPS` for a run whose time comes before the run before it has ended.
 ALREADY_RUNNING: Final = "already-running"
+#: A clock that is set back by more than this has schedules worked out anew; by less, and no run comes twice.
+SET_BACK_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ def next_time(expression: str, time_zone: str, after: float) -> float:
 def sync(tx: Transaction, clock: Clock, plans: Iterable[Plan]) -> None:
     """Make the rows those of `plans`. A row that says the same keeps its time, also one that has passed."""
     wanted = {plan.name: plan for plan in plans if plan.expression != NEVER}
+    now = clock.now()
     kept = {Plan(*row) for row in tx.all("SELECT name, kind, expression, time_zone FROM schedules")}
     for plan in kept:
         if plan.name not in wanted:
@@ -62,16 +65,19 @@ def sync(tx: Transaction, clock: Clock, plans: Iterable[Plan]) -> None:
     for plan in wanted.values():
         if plan not in kept:
             tx.run(
-                "INSERT INTO schedules (name, kind, expression, time_zone, next_at) VALUES (?, ?, ?, ?, ?)"
+                "INSERT INTO schedules (name, kind, expression, time_zone, next_at, planned_at)"
+                " VALUES (?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, expression = excluded.expression,"
-                " time_zone = excluded.time_zone, next_at = excluded.next_at",
-                (plan.name, plan.kind, plan.expression, plan.time_zone, _next(plan, clock.now())),
+                " time_zone = excluded.time_zone, next_at = excluded.next_at, planned_at = excluded.planned_at",
+                (plan.name, plan.kind, plan.expression, plan.time_zone, _next(plan, now), now),
             )
 
 
 def is_due(tx: Transaction, clock: Clock) -> bool:
     """Whether `tick` has something to do."""
-    return tx.one("SELECT 1 FROM schedules WHERE next_at <= ? LIMIT 1", (clock.now(),)) is not None
+    now = clock.now()
+    sql = "SELECT 1 FROM schedules WHERE next_at <= ? OR planned_at > ? LIMIT 1"
+    return tx.one(sql, (now, now + SET_BACK_SECONDS)) is not None
 
 
 def tick(
@@ -80,9 +86,16 @@ def tick(
     """Ask for what is due; the jobs. One whose run before has not ended is there as skipped, and `on_end` is told."""
     now = clock.now()
     jobs = []
-    rows = tx.all("SELECT name, kind, expression, time_zone FROM schedules WHERE next_at <= ? ORDER BY next_at", (now,))
-    for plan in (Plan(*row) for row in rows):
-        tx.run("UPDATE schedules SET next_at = ?, last_at = ? WHERE name = ?", (_next(plan, now), now, plan.name))
+    rows = tx.all(
+        "SELECT next_at, name, kind, expression, time_zone FROM schedules WHERE next_at <= ? OR planned_at > ?"
+        " ORDER BY next_at",
+        (now, now + SET_BACK_SECONDS),
+    )
+    for next_at, *row in rows:
+        plan = Plan(*row)
+        tx.run("UPDATE schedules SET next_at = ?, planned_at = ? WHERE name = ?", (_next(plan, now), now, plan.name))
+        if next_at > now:
+            continue  # It was planned by a clock that has been set back.
         if plan.kind not in kinds:
             continue  # Of another version of the program.
         if queue.unended(tx, plan.name):

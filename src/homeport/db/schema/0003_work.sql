@@ -57,14 +57,14 @@ CREATE TABLE job_lines (
 )$CLUSTERED;
 
 -- owner: jobs/schedule.py
--- When what is to run next. expression and time_zone are those that next_at was worked out from.
+-- When what is to run next. expression, time_zone and planned_at are those that next_at was worked out from.
 CREATE TABLE schedules (
     name TEXT NOT NULL PRIMARY KEY,
     kind TEXT NOT NULL,
     expression TEXT NOT NULL,
     time_zone TEXT NOT NULL,
     next_at DOUBLE PRECISION NOT NULL,
-    last_at DOUBLE PRECISION
+    planned_at DOUBLE PRECISION NOT NULL
 );
 
 -- owner: notify/deliveries.py
