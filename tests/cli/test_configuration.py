@@ -59,10 +59,10 @@ def test_check_finds_files_that_cannot_be_read(cli: CommandLine) -> None:
     )
     problems = cli.run_here("config", "check", "--json", code=2).json["problems"]
     assert problems == [
-        "access.users.ada: none cannot be read: No such file or directory",
-        "access.users.ci: env:CI_PASSWORD is empty or not set",
-        "server.tls.certificate: none.pem cannot be read: No such file or directory",
-        "server.tls.key: none.key cannot be read: No such file or directory",
+        "homeport.yaml:2: access.users.ada: none cannot be read: No such file or directory",
+        "homeport.yaml:2: access.users.ci: env:CI_PASSWORD is empty or not set",
+        "homeport.yaml:1: server.tls.certificate: none.pem cannot be read: No such file or directory",
+        "homeport.yaml:1: server.tls.key: none.key cannot be read: No such file or directory",
     ]
 
 

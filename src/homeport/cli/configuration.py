@@ -13,7 +13,7 @@ import yaml
 from homeport.cli.context import SERVE, WORK, Context
 from homeport.cli.output import CommandError, Exit
 from homeport.cli.verbs import Verbs
-from homeport.config import Settings, located
+from homeport.config import Problem, Settings, located
 from homeport.config.tree import schema
 from homeport.storage.datafolder import DataFolder, Running
 
@@ -39,24 +39,22 @@ def add(verbs: Verbs) -> None:
 
 async def check(context: Context) -> int:
     settings = context.settings()
-    problems = [
-        *map(str, located(context.doors.problems(settings, context.environ), context.config_file)),
-        *_unreadable_files(settings),
-    ]
+    found = [*context.doors.problems(settings, context.environ), *_unreadable_files(settings)]
+    problems = list(map(str, located(found, context.config_file)))
     source = context.config_file or "no configuration file; the defaults"
     text = "\n".join(problems) or f"{source}: all is right"
     context.output.result({"file": str(context.config_file or ""), "problems": problems}, text)
     return Exit.WRONG if problems else Exit.DONE
 
 
-def _unreadable_files(settings: Settings) -> Iterator[str]:
+def _unreadable_files(settings: Settings) -> Iterator[Problem]:
     """The files that the settings name and that this user cannot read."""
     for setting, path in _files(settings):
         try:
             with path.open("rb"):
                 pass
         except OSError as error:
-            yield f"{setting}: {path} cannot be read: {error.strerror}"
+            yield Problem(setting, f"{path} cannot be read: {error.strerror}")
 
 
 def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
