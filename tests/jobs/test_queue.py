@@ -171,8 +171,40 @@ async def test_the_old_are_forgotten(rows: Rows) -> None:
     def prune(tx: Transaction) -> int:
         return queue.prune(tx, rows.clock.time, 2)
 
+    assert [job.state for job in await rows.database.read(queue.listed, state="ended", limit=3)] == ["ended"] * 3
+
     assert [await rows.database.write(prune) for _ in range(3)] == [2, 1, 0]
     assert [job.id for job in await rows.database.read(queue.listed)] == [running.id, waiting.id, waiting.id - 1]
+
+
+async def test_a_hundred_thousand_that_have_ended(rows: Rows) -> None:
+    def fill(tx: Transaction) -> None:
+        tx.run(
+            "INSERT INTO jobs (kind, arguments, state, actor, address, attempts, epoch, created_at, due_at, ended_at,"
+            " cancel_requested, outcome) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000)"
+            " SELECT 'work', '{}', 'ended', 'ada', '', 1, 1, i, i, i, 0, 'success' FROM n"
+        )
+
+    def steps(tx: Transaction) -> list[int]:
+        """How many steps of SQLite's each look takes, in thousands."""
+        looked: list[int] = []
+        count = 0
+
+        def step() -> None:
+            nonlocal count
+            count += 1
+
+        rows.database._reader.set_progress_handler(step, 1_000)
+        for which in ({"state": "ended"}, {"state": "ended", "kind": "work", "before": 50_000}, {"state": "running"}):
+            count = 0
+            queue.listed(tx, **which)  # type: ignore[arg-type]
+            looked.append(count)
+        return looked
+
+    await rows.database.write(fill)
+    assert max(await rows.database.read(steps)) <= 10
+    assert await rows.database.write(queue.prune, 0.0) == 0
+    assert 0 < await rows.database.write(queue.prune, 50_000.0) <= 10
 
 
 # --- keys -------------------------------------------------------------------------------------------------------
@@ -423,7 +455,10 @@ async def test_ten_thousand_that_wait(rows: Rows) -> None:
 
     def plan(tx: Transaction) -> str:
         return str(
-            tx.all("EXPLAIN QUERY PLAN SELECT id FROM jobs WHERE state = 'waiting' AND due_at <= 1 ORDER BY due_at, id")
+            tx.all(
+                "EXPLAIN QUERY PLAN SELECT id FROM jobs"
+                " WHERE state = 'waiting' AND (due_at <= 1 OR created_at > 1 OR started_at > 1) ORDER BY due_at, id"
+            )
         )
 
     # They come from the index in their order: none is looked at behind the one that is taken.

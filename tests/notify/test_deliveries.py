@@ -204,6 +204,10 @@ async def test_lists_by_target_state_and_page(database: SqliteDatabase, clock: M
     assert len(await database.read(deliveries.listed, target="a", state="waiting")) == 2
     page = await database.read(deliveries.listed, before=every[1].id, limit=2)
     assert page == every[2:4]
+    assert await database.read(deliveries.listed, target="a") == [each for each in every if each.target == "a"]
+    waiting = [each for each in every if each.state == "waiting"]
+    assert await database.read(deliveries.listed, state="waiting") == waiting
+    assert await database.read(deliveries.listed, state="waiting", before=waiting[1].id, limit=2) == waiting[2:4]
 
 
 async def test_old_deliveries_that_wait_no_more_are_forgotten(database: SqliteDatabase, clock: MovableClock) -> None:

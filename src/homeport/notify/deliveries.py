@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from homeport import events
 from homeport.clock import Clock
@@ -23,6 +23,8 @@ from homeport.events import SYSTEM, Event, Origin, Position
 from homeport.notify.sent import Sent
 
 State: TypeAlias = Literal["waiting", "sent", "given-up"]
+
+_ID_MAX = 2**63 - 1
 
 _COLUMNS = "id, target, event_id, kind, message_id, state, happened_at, due_at, attempts, tried_at, status, answer"
 
@@ -222,14 +224,21 @@ def listed(
     limit: int = 50,
 ) -> list[Delivery]:
     """At most `limit` deliveries, the newest first; those before the id `before`."""
-    wanted = {"target = ?": target, "state = ?": state, "id < ?": before}
-    conditions = [condition for condition, value in wanted.items() if value is not None]
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    rows = tx.all(
-        f"SELECT {_COLUMNS} FROM deliveries {where} ORDER BY id DESC LIMIT ?",  # noqa: S608
-        (*(value for value in wanted.values() if value is not None), limit),
-    )
-    return [Delivery(*row) for row in rows]
+    page = "id < ? ORDER BY id DESC LIMIT ?"
+    end = _ID_MAX if before is None else before
+    if target is None and state is None:
+        rows = tx.all(f"SELECT {_COLUMNS} FROM deliveries WHERE {page}", (end, limit))  # noqa: S608
+        return [Delivery(*row) for row in rows]
+    # By target and state they are in the order of the index, so only those are read that may be among the newest.
+    found: list[Delivery] = []
+    for name in _names(tx) if target is None else [target]:
+        for each in get_args(State) if state is None else [state]:
+            rows = tx.all(
+                f"SELECT {_COLUMNS} FROM deliveries WHERE target = ? AND state = ? AND {page}",  # noqa: S608
+                (name, each, end, limit),
+            )
+            found += [Delivery(*row) for row in rows]
+    return sorted(found, key=lambda delivery: delivery.id, reverse=True)[:limit]
 
 
 def replay(tx: Transaction, clock: Clock, delivery_id: int, origin: Origin) -> Delivery:
