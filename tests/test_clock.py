@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from homeport.clock import SystemClock
+from homeport.clock import SystemClock, rfc3339
 
 
 def test_time_goes_on() -> None:
@@ -16,6 +16,12 @@ def test_time_goes_on() -> None:
     assert clock.now() > 1_767_225_600  # 2026
     first = clock.monotonic()
     assert clock.monotonic() >= first
+
+
+def test_a_time_as_json_has_it() -> None:
+    assert rfc3339(1_769_846_400.25) == "2026-01-31T08:00:00.250000Z"
+    assert rfc3339(1_769_846_400) == "2026-01-31T08:00:00Z"
+    assert rfc3339(None) is None
 
 
 def test_ids_are_of_their_form_and_never_the_same() -> None:

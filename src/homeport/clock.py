@@ -14,10 +14,11 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -123,6 +124,15 @@ class SystemClock(Clock):
 
     def threads(self, name: str, count: int) -> Threads:
         return _SystemThreads(name, count)
+
+
+@overload
+def rfc3339(seconds: float) -> str: ...
+@overload
+def rfc3339(seconds: None) -> None: ...
+def rfc3339(seconds: float | None) -> str | None:
+    """Seconds since 1970 UTC as JSON has a time: `2026-01-31T08:00:00Z`, to the microsecond. None stays None."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 class _Work(NamedTuple):

@@ -11,10 +11,9 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from homeport.clock import Clock
+from homeport.clock import Clock, rfc3339
 from homeport.db.database import Row, Transaction
 from homeport.kinds import EVENTS
 
@@ -198,7 +197,7 @@ def told(event: Event) -> dict[str, Any]:
     return {
         "id": event.id,
         "position": str(event.position),
-        "time": datetime.fromtimestamp(event.happened_at, UTC).isoformat().replace("+00:00", "Z"),
+        "time": rfc3339(event.happened_at),
         "kind": event.kind,
         "actor": event.actor,
         "address": event.address,

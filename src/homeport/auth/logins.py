@@ -16,7 +16,6 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from homeport import events
@@ -30,7 +29,7 @@ from homeport.auth.permissions import Policy
 from homeport.auth.throttle import Throttle
 from homeport.auth.tokens import Secret, Token
 from homeport.auth.users import check_name
-from homeport.clock import Clock
+from homeport.clock import Clock, rfc3339
 from homeport.db.database import Database, DatabaseError
 from homeport.oci.errors import RequestInvalid, Unauthorized
 
@@ -134,7 +133,7 @@ class Logins:
         return IssuedToken(
             text,
             claims.expires_at - now,
-            datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            rfc3339(now),
             scopes.text(scope),
             await self._new_refresh_token(login, address) if offline and refresh_token is None else None,
         )

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
-from homeport.clock import Clock
+from homeport.clock import Clock, rfc3339
 from homeport.db.database import Transaction
 
 #: How many lines of one job are kept.
@@ -35,8 +34,7 @@ class Line:
 
     def told(self) -> dict[str, Any]:
         """The line as JSON has it, in answers."""
-        at = datetime.fromtimestamp(self.said_at, UTC).isoformat().replace("+00:00", "Z")
-        return {"number": self.number, "at": at, "text": self.text}
+        return {"number": self.number, "at": rfc3339(self.said_at), "text": self.text}
 
 
 def cut(text: str) -> list[str]:

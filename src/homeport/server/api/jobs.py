@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from homeport import administration
@@ -54,7 +53,7 @@ async def log(call: Call[JobLines, Nothing]) -> Document:
     asked = call.parameters
     await _known(call.services, asked.id)
     found = await call.services.database.read(joblog.lines, asked.id, asked.after, asked.limit)
-    return Document({"lines": [_told(line) for line in found]})
+    return Document({"lines": [line.told() for line in found]})
 
 
 async def follow(call: Call[JobFollow, Nothing]) -> Lines:
@@ -98,7 +97,7 @@ class _Follower:
         job, lines = await self._services.database.read(_look, self._job_id, self._after)
         if job is None:  # So old that it was forgotten meanwhile.
             return News([], ended=True)
-        said: list[Mapping[str, Any]] = [{"line": _told(line)} for line in lines]
+        said: list[Mapping[str, Any]] = [{"line": line.told()} for line in lines]
         if lines:
             self._after = lines[-1].number
         if job.state == "ended":
@@ -127,8 +126,3 @@ def _refusal(error: JobError) -> ApiError:
     if isinstance(error, JobUnknown):
         return NotFound(str(error))
     return Conflict(str(error)) if isinstance(error, JobEnded | JobNotEnded) else Invalid(str(error))
-
-
-def _told(line: Line) -> dict[str, Any]:
-    at = datetime.fromtimestamp(line.said_at, UTC).isoformat().replace("+00:00", "Z")
-    return {"number": line.number, "at": at, "text": line.text}
