@@ -202,6 +202,22 @@ async def test_a_run_is_not_begun_twice_because_an_answer_was_lost(far: Far) -> 
     assert [job["id"] for job in (await asyncio.to_thread(far.run, "jobs", "list", "--json")).json] == [1]
 
 
+async def test_a_run_that_may_have_begun_is_not_told_as_skipped() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if len(server.seen) == 1:
+            return web.json_response({"jobs": []})
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    async with serving(handler) as server, Transport(ClientSettings(), QuickClock()) as transport:
+        administration = RemoteAdministration(transport, server.url, "token")
+        with pytest.raises(CommandError, match="it may have begun") as failure:
+            await administration.start("housekeeping", {}, attend=True)
+    assert not isinstance(failure.value, Unreachable)
+    assert len(server.paths("POST")) == 1
+
+
 class PassingClock(QuickClock):
     """Its sleeps take no time, and time passes by them."""
 

@@ -38,6 +38,8 @@ _AWAY_SECONDS_MAX = 900.0
 _PAUSE_SECONDS_MAX = 5.0
 #: What a proxy answers that cannot reach the server behind it.
 _GATEWAY_STATUSES = {502: Cause.OTHER, 503: Cause.OTHER, 504: Cause.TIMED_OUT}
+#: Where a connection fails so, nothing of the request was sent.
+_UNSENT = (f"server-{Cause.NAME_NOT_FOUND}", f"server-{Cause.REFUSED}")
 
 
 class RemoteAdministration(Administration):
@@ -86,15 +88,22 @@ class RemoteAdministration(Administration):
         newest = await self._listed("jobs", 1, kind=kind)
         before = newest[0]["id"] if newest else 0
         retries = Retries(self._clock)
-        while True:
-            try:
-                return await self._post("jobs", {"kind": kind, "arguments": dict(arguments)})
-            except Unreachable:
-                if not await retries.failed():
-                    raise
-            for job in reversed(await self._listed("jobs", _PAGE, kind=kind)):
-                if job["id"] > before and job["arguments"] == arguments and job["schedule"] is None:
-                    return job
+        perhaps = False
+        try:
+            while True:
+                try:
+                    return await self._post("jobs", {"kind": kind, "arguments": dict(arguments)})
+                except Unreachable as error:
+                    perhaps = perhaps or error.reason not in _UNSENT
+                    if not await retries.failed():
+                        raise
+                for job in reversed(await self._listed("jobs", _PAGE, kind=kind)):
+                    if job["id"] > before and job["arguments"] == arguments and job["schedule"] is None:
+                        return job
+        except Unreachable as error:
+            if perhaps:  # So it must not be told as one that did not start.
+                raise CommandError(f"{error}; it may have begun: `homeport jobs list` tells, once it is back") from None
+            raise
 
     @property
     def works(self) -> bool:
