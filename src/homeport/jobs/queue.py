@@ -12,13 +12,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any, Final, Literal, TypeAlias
 
-from homeport.clock import Clock
+from homeport.clock import Clock, rfc3339
 from homeport.db.database import Row, Transaction
-from homeport.jobs.summary import Summary, shortened
+from homeport.jobs.summary import REASON_CHARACTERS_MAX, Summary, shortened
 from homeport.kinds import Outcome
 
 State: TypeAlias = Literal["waiting", "running", "ended"]
@@ -129,10 +128,10 @@ class Job:
             "actor": self.actor,
             "address": self.address,
             "attempts": self.attempts,
-            "created": _time(self.created_at),
-            "due": _time(self.due_at),
-            "started": _time(self.started_at),
-            "ended": _time(self.ended_at),
+            "created": rfc3339(self.created_at),
+            "due": rfc3339(self.due_at),
+            "started": rfc3339(self.started_at),
+            "ended": rfc3339(self.ended_at),
             "cancel_requested": self.cancel_requested,
             "progress": None if self.progress is None else asdict(self.progress),
             "outcome": None if self.outcome is None else str(self.outcome),
@@ -376,7 +375,7 @@ def end(tx: Transaction, clock: Clock, job: Job, summary: Summary) -> Job | None
 
 def retry_later(tx: Transaction, job: Job, due_at: float, reason: str) -> Job | None:
     """Let the job wait until `due_at` for its next attempt; None: it is not the caller's any more."""
-    return _release(tx, job, "due_at = ?, reason = ?", (due_at, shortened(reason, 1_000)))
+    return _release(tx, job, "due_at = ?, reason = ?", (due_at, shortened(reason, REASON_CHARACTERS_MAX)))
 
 
 def hand_back(tx: Transaction, clock: Clock, job: Job) -> Job | None:
@@ -419,12 +418,6 @@ def _known(tx: Transaction, job_id: int) -> Job:
     if job is None:
         raise JobUnknown(job_id)
     return job
-
-
-def _time(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _job(row: Row) -> Job:

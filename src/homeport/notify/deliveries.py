@@ -13,11 +13,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from homeport import events
-from homeport.clock import Clock
+from homeport.clock import Clock, rfc3339
 from homeport.db.database import Transaction
 from homeport.events import SYSTEM, Event, Origin, Position
 from homeport.notify.sent import Sent
@@ -61,17 +60,13 @@ class Delivery:
             "kind": self.kind,
             "message": self.message_id,
             "state": self.state,
-            "time": _written(self.happened_at),
-            "due": _written(self.due_at) if self.state == "waiting" else None,
+            "time": rfc3339(self.happened_at),
+            "due": rfc3339(self.due_at) if self.state == "waiting" else None,
             "attempts": self.attempts,
-            "tried": _written(self.tried_at),
+            "tried": rfc3339(self.tried_at),
             "status": self.status,
             "answer": self.answer,
         }
-
-
-def _written(moment: float | None) -> str | None:
-    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
 
 
 class Subject(NamedTuple):
