@@ -87,10 +87,12 @@ async def test_deliveries_are_listed_and_replayed(homeport: Homeport, receiver: 
     await ran(cli, "user", "add", "ada", "--generate", *words)
 
     async def ended() -> list[dict[str, object]]:
-        while True:
-            rows: list[dict[str, object]] = (await ran(cli, "notify", "deliveries", "--json", *words)).json
+        rows: list[dict[str, object]] = []
+        for _ in range(60):
+            rows = (await ran(cli, "notify", "deliveries", "--json", *words)).json
             if len(rows) == 2 and not any(row["state"] == "waiting" for row in rows):
-                return rows
+                break
+        return rows
 
     rows = await ended()
     assert {(row["target"], row["state"], row["status"]) for row in rows} == {
