@@ -77,4 +77,7 @@ class Reload:
 
     def _answer(self, text: str, *, applied: bool) -> None:
         for lock in self._locks:
-            lock.answer(text, applied=applied)
+            try:
+                lock.answer(text, applied=applied)
+            except OSError as error:  # The disk is full: whoever asked is not told, and may ask again.
+                self._program.log.warning("reload.untold", error=str(error))
