@@ -112,6 +112,8 @@ def test_no_target(tmp_path: Path, change: tuple[str, str], told: str) -> None:
     "address",
     [
         "https://hooks.slack.com/services/T00/B00/hidden",
+        "https://Hooks.Slack.com/services/T00/B00/hidden",
+        "https://hooks.slack-gov.com/services/T00/B00/hidden",
         "https://discord.com/api/webhooks/1/hidden",
         "https://canary.discord.com/api/webhooks/1/hidden",
         "https://gotify.lan/message?token=hidden",

@@ -30,8 +30,9 @@ _SHORTHANDS = {
 
 #: Addresses that are secrets: whoever knows them can post there.
 _SECRET_URL = re.compile(
-    r"https?://(hooks\.slack\.com|(\w+\.)?discord(app)?\.com/api/webhooks|[\w.-]+\.webhook\.office\.com"
-    r"|[\w.-]+\.logic\.azure\.com|api\.telegram\.org)\b.*"
+    r"https?://(hooks\.slack(-gov)?\.com|(\w+\.)?discord(app)?\.com(:\d+)?/api/webhooks"
+    r"|[\w.-]+\.webhook\.office\.com|[\w.-]+\.logic\.azure\.com|api\.telegram\.org)\b.*",
+    re.IGNORECASE,
 )
 _URL = re.compile(r"https?://[^\s/?#@]+(?P<path>/[^\s?#]*)?(?P<query>\?[^\s#]*)?")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
