@@ -15,10 +15,10 @@ from homeport.client.settings import ClientSettings
 from homeport.client.transport import Transport
 from homeport.clock import Clock, SystemClock
 from homeport.config import ConfigError, Problem, Settings, process_environment, references
-from homeport.config.plans import NEVER
 from homeport.db.database import DatabaseError, Transaction
 from homeport.db.sqlite import SqliteDatabase
 from homeport.events import SYSTEM
+from homeport.housekeeping import Prune
 from homeport.jobs import queue, schedule
 from homeport.jobs.queue import Job
 from homeport.jobs.schedule import Plan
@@ -161,8 +161,8 @@ async def open_program(
         environ=environ,
         follows=works,
     )
-    kinds = {"housekeeping": housekeeping.kind(registry.db, clock, lambda: _prunes(program.settings))}
-    worker = Worker(registry.db, clock, log, kinds, count=settings.jobs.workers, on_end=_ended(clock))
+    kinds = _kinds(registry, lambda: program.settings)
+    worker = _worker(registry, kinds, log, settings)
     program = Program(settings, environ, registry, log, transport, secrets, notifier, worker, kinds, works)
     await program.apply(settings, targets)
     return program
@@ -185,8 +185,7 @@ def rules_of(settings: Settings) -> Rules:
 
 def plans(settings: Settings) -> list[Plan]:
     """What runs when."""
-    found = [Plan("housekeeping", "housekeeping", settings.housekeeping.schedule, settings.time_zone)]
-    return [plan for plan in found if plan.expression != NEVER]
+    return [Plan(housekeeping.NAME, housekeeping.NAME, settings.housekeeping.schedule, settings.time_zone)]
 
 
 async def _open(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Registry:
@@ -203,7 +202,8 @@ async def _open(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Regi
 
 
 def _kinds(registry: Registry, settings: Callable[[], Settings]) -> Mapping[str, Kind]:
-    return {"housekeeping": housekeeping.kind(registry.db, registry.clock, lambda: _prunes(settings()))}
+    found = [housekeeping.kind(registry.db, registry.clock, lambda: _prunes(settings()))]
+    return {kind.name: kind for kind in found}
 
 
 def _worker(registry: Registry, kinds: Mapping[str, Kind], log: Log, settings: Settings) -> Worker:
@@ -216,7 +216,7 @@ def _ended(clock: Clock) -> Callable[[Transaction, Job], None]:
     return lambda tx, job: administration.ended(tx, clock, job)
 
 
-def _prunes(settings: Settings) -> dict[str, tuple[Callable[[Transaction, float, int], int], float]]:
+def _prunes(settings: Settings) -> dict[str, tuple[Prune, float]]:
     keep = settings.housekeeping
     return {
         "events": (events.prune, keep.keep_events),
