@@ -68,7 +68,7 @@ AMBIENT_METHODS: Mapping[str, str] = {
     "read_text": "disk", "read_bytes": "disk", "write_text": "disk", "write_bytes": "disk", "touch": "disk",
     "iterdir": "disk",
 }  # fmt: skip
-#: Who may reach what, and why. `storage/` is a whole package, everything else one file.
+#: Who may reach what, and why: a file, or with a slash at its end a whole package.
 ALLOWED: Mapping[str, tuple[str, ...]] = {
     "clock.py": ("time", "time-outs", "randomness", "threads"),  # The one door to them.
     "storage/": ("disk",),  # The one door to the disk, but for the database's own file:
