@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -196,8 +196,9 @@ class Log(_Section):
     format: Literal["text", "json"] = _setting("text", "Lines for people or for machines.")
 
 
-#: Formats that are messages for people.
-CHATS = frozenset({"discord", "slack", "teams", "ntfy", "gotify", "apprise"})
+#: What a program is sent, and messages for people.
+WebhookFormat: TypeAlias = Literal["standard", "cloudevents", "distribution", "empty"]
+ChatFormat: TypeAlias = Literal["discord", "slack", "teams", "ntfy", "gotify", "apprise"]
 
 
 class Target(_Section):
@@ -213,19 +214,7 @@ class Target(_Section):
     repositories: tuple[Pattern, ...] = Field(
         default=(), description="Only events of these repositories; those that concern none are told always."
     )
-    format: Literal[
-        "auto",
-        "standard",
-        "cloudevents",
-        "distribution",
-        "empty",
-        "discord",
-        "slack",
-        "teams",
-        "ntfy",
-        "gotify",
-        "apprise",
-    ] = Field(
+    format: Literal["auto", WebhookFormat, ChatFormat] = Field(
         default="auto",
         description="What is sent: standard (Standard Webhooks), cloudevents, distribution (as registry:2), empty, or"
         " a message by discord, slack, teams, ntfy, gotify or apprise (an Apprise URL). auto sees it by the URL.",
@@ -247,7 +236,7 @@ class Target(_Section):
             raise ValueError("'on' names no event that it is to be told of")
         if self.secret and self.format not in ("auto", "standard"):
             raise ValueError(f"'secret' signs the format standard; '{self.format}' has no signature")
-        if (self.headers or self.method) and self.format in CHATS:
+        if (self.headers or self.method) and self.format in get_args(ChatFormat):
             raise ValueError(f"'headers' and 'method' are a webhook's; '{self.format}' sets its own")
         return self
 

@@ -24,7 +24,7 @@ from homeport.client.settings import ClientSettings, HostSettings
 from homeport.clock import Clock
 from homeport.notify.messages import Message
 from homeport.notify.receivers import Receiver, ReceiverError
-from homeport.notify.sent import ANSWER_CHARACTERS_MAX, Sent
+from homeport.notify.sent import Sent, is_final
 
 #: What a busy machine may take to start Python and load Apprise, beside the seconds that the receiver may take.
 START_SECONDS: Final = 10.0
@@ -32,8 +32,6 @@ START_SECONDS: Final = 10.0
 _CHILD: Final = (sys.executable, "-P", "-m", "homeport.notify.apprise_child")
 #: What of our environment the child gets: where programs and libraries are, nothing that may be a secret.
 _ENVIRONMENT: Final = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "SSL_CERT_DIR", "SSL_CERT_FILE", "TMPDIR", "TZ")
-#: Answers of 4xx after which trying again may help.
-_PASSING: Final = frozenset({408, 429})
 
 
 def apprise_is_installed() -> bool:
@@ -103,6 +101,6 @@ def _sent(receiver: Receiver, finished: Finished) -> Sent:
         return Sent(status, "", "sent", receiver=receiver.name)
     if outcome == "unusable":
         raise ReceiverError(f"Apprise cannot use the address: {reason or 'it knows no such service'}")
-    is_final = status is not None and 400 <= status < 500 and status not in _PASSING
-    text = (reason or "it was not taken, and Apprise does not say why")[:ANSWER_CHARACTERS_MAX]
-    return Sent(status, text, "refused" if is_final else "retry", receiver=receiver.name)
+    text = reason or "it was not taken, and Apprise does not say why"
+    refused = status is not None and is_final(status)
+    return Sent(status, text, "refused" if refused else "retry", receiver=receiver.name)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 #: sent: it was taken. retry: trying again may help. refused: it never will.
 Outcome: TypeAlias = Literal["sent", "retry", "refused"]
 
-ANSWER_CHARACTERS_MAX = 200
+ANSWER_CHARACTERS_MAX: Final = 200
+#: Request Timeout and Too Many Requests: of the answers of 4xx those after which trying again may help.
+_LATER_STATUSES: Final = frozenset({408, 429})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +34,8 @@ class Sent:
             "outcome": self.outcome,
             "receiver": self.receiver,
         }
+
+
+def is_final(status: int) -> bool:
+    """Whether an answer of this status means that trying again will never help."""
+    return 400 <= status < 500 and status not in _LATER_STATUSES

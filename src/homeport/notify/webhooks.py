@@ -14,14 +14,12 @@ from homeport.client.errors import ClientError
 from homeport.client.redaction import plain_text
 from homeport.client.retries import retry_after_seconds
 from homeport.client.transport import OpenAnswer, Request, Transport
-from homeport.notify.sent import ANSWER_CHARACTERS_MAX, Outcome, Sent
+from homeport.notify.sent import ANSWER_CHARACTERS_MAX, Outcome, Sent, is_final
 
 #: More of an answer is not read.
 _ANSWER_BYTES_MAX = 4 * 1024
 #: A part of an address that is this long may be what makes it secret.
 _SECRET_PART_CHARACTERS_MIN = 8
-#: Answers that ask for another try later: Request Timeout and Too Many Requests.
-_LATER_STATUSES = frozenset({408, 429})
 #: Answers whose Retry-After counts.
 _RETRY_AFTER_STATUSES = frozenset({429, 503})
 
@@ -60,7 +58,7 @@ def meaning(status: int) -> Outcome:
     """What an answer of this status means for the notification."""
     if 200 <= status < 300:
         return "sent"
-    return "refused" if 400 <= status < 500 and status not in _LATER_STATUSES else "retry"
+    return "refused" if is_final(status) else "retry"
 
 
 def secrets_of(url: str) -> set[str]:
