@@ -116,6 +116,7 @@ def test_no_target(tmp_path: Path, change: tuple[str, str], told: str) -> None:
         "https://hooks.slack-gov.com/services/T00/B00/hidden",
         "https://discord.com/api/webhooks/1/hidden",
         "https://canary.discord.com/api/webhooks/1/hidden",
+        "https://discord.com/api/v10/webhooks/1/hidden",
         "https://gotify.lan/message?token=hidden",
         "https://user:hidden@hooks.example.org/x",
         "mailto://user:hidden@mail.lan",

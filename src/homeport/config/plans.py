@@ -30,7 +30,7 @@ _SHORTHANDS = {
 
 #: Addresses that are secrets: whoever knows them can post there.
 _SECRET_URL = re.compile(
-    r"https?://(hooks\.slack(-gov)?\.com|(\w+\.)?discord(app)?\.com(:\d+)?/api/webhooks"
+    r"https?://(hooks\.slack(-gov)?\.com|(\w+\.)?discord(app)?\.com(:\d+)?/api/(v\d+/)?webhooks"
     r"|[\w.-]+\.webhook\.office\.com|[\w.-]+\.logic\.azure\.com|api\.telegram\.org)\b.*",
     re.IGNORECASE,
 )
