@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from homeport.config.plans import EventPattern
 from homeport.events import Position
+from homeport.jobs.queue import State
 from homeport.kinds import Outcome
+from homeport.notify import sent
+from homeport.notify.deliveries import State as DeliveryState
 from homeport.oci import patterns
 
 #: What one answer lists at most.
@@ -73,9 +76,6 @@ Pattern = Annotated[str, Field(max_length=patterns.PATTERN_CHARACTERS_MAX), Afte
 Since = Annotated[float | datetime, PlainValidator(_since), WithJsonSchema({"type": "string"})]
 At = Annotated[Position, PlainValidator(_position), WithJsonSchema({"type": "string", "pattern": "^[0-9]+-[0-9]+$"})]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-
-State = Literal["waiting", "running", "ended"]
-DeliveryState = Literal["waiting", "sent", "given-up"]
 
 
 class _Model(BaseModel):
@@ -302,7 +302,7 @@ class Sent(_Model):
 
     status: int | None
     answer: str
-    outcome: Literal["sent", "retry", "refused"]
+    outcome: sent.Outcome
     receiver: str
 
 
