@@ -93,7 +93,7 @@ def test_the_payload_looks_as_shown() -> None:
     data = shown["data"]
     moment = 1_795_420_800.25
     subject = {name: data[name] for name in ("repository", "digest", "tag", "reason", "run")}
-    event = Event(data["id"], moment, data["kind"], data["actor"], data["address"], **subject)
+    event = Event(data["id"], moment, data["kind"], data["actor"], data["address"], **subject, transaction=data["id"])
     _, body = payloads.payload("standard", event, None, "", message_id="msg_1", instance="")
     assert json.loads(body) == shown
     assert list(json.loads(body)["data"]) == list(data)
