@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel
 
 from homeport import kinds
+from homeport.cli.jobs import EXITS
 from homeport.cli.main import build
 from homeport.cli.output import EXIT_CODES
 from homeport.cli.verbs import SHARED, Verb
@@ -85,11 +86,11 @@ What runs beside serving: by its schedule, or by `homeport jobs run KIND`. A run
 _OUTCOMES = """
 ## How a run ends
 
-These words stand literally in every summary, event and notification. Exit codes: `success` 0, `error` and `cancelled`
-1, `partial` 3, `skipped` 4.
+These words stand literally in every summary, event and notification. A verb that follows a run to its end has the exit
+code.
 
-| outcome | when |
-|---|---|
+| outcome | exit code | when |
+|---|---|---|
 """
 _SKIPS = """
 ## Why a run is skipped
@@ -198,7 +199,8 @@ def jobs_page() -> Iterator[str]:
     yield _JOBS
     yield from _words(kinds.JOBS)
     yield _OUTCOMES
-    yield from _words({outcome.value: sentence for outcome, sentence in kinds.OUTCOMES.items()})
+    for outcome, sentence in kinds.OUTCOMES.items():
+        yield f"| `{outcome}` | {EXITS[outcome]:d} | {sentence} |\n"
     yield _SKIPS
     yield from _words(kinds.SKIPS)
 
