@@ -39,17 +39,23 @@ class Reload:
             await self._asked.wait()
             self._asked.clear()
             try:
-                text = await self._apply()
-            except ConfigError as error:
-                problems = [str(problem) for problem in error.problems]
-                self._program.log.error("config.refused", problems=problems)  # noqa: TRY400 (a traceback helps nobody)
-                await self._tell("config.refused", "; ".join(problems)[:4096])
-                self._answer(f"the old configuration stays:\n{error}", applied=False)
-            except DatabaseError as error:
-                self._program.log.error("config.refused", problems=[str(error)])  # noqa: TRY400
-                self._answer(f"the old configuration stays: {error}", applied=False)
-            else:
-                self._answer(text, applied=True)
+                await self._reload()
+            except Exception as error:  # noqa: BLE001 (a loop that died would be missed by nobody until it is needed)
+                self._program.log.error("config.failed", error=repr(error))  # noqa: TRY400
+
+    async def _reload(self) -> None:
+        try:
+            text = await self._apply()
+        except ConfigError as error:
+            problems = [str(problem) for problem in error.problems]
+            self._program.log.error("config.refused", problems=problems)  # noqa: TRY400 (a traceback helps nobody)
+            await self._tell("config.refused", "; ".join(problems)[:4096])
+            self._answer(f"the old configuration stays:\n{error}", applied=False)
+        except DatabaseError as error:
+            self._program.log.error("config.refused", problems=[str(error)])  # noqa: TRY400
+            self._answer(f"the old configuration stays: {error}", applied=False)
+        else:
+            self._answer(text, applied=True)
 
     async def _apply(self) -> str:
         """Take over what may change while the program runs; what that is, and what waits. Raises `ConfigError`."""
@@ -77,7 +83,4 @@ class Reload:
 
     def _answer(self, text: str, *, applied: bool) -> None:
         for lock in self._locks:
-            try:
-                lock.answer(text, applied=applied)
-            except OSError as error:  # The disk is full: whoever asked is not told, and may ask again.
-                self._program.log.warning("reload.untold", error=str(error))
+            lock.answer(text, applied=applied)
