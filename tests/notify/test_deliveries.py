@@ -133,7 +133,7 @@ async def test_what_is_given_up_is_told_once(database: SqliteDatabase, clock: Mo
     await database.write(deliveries.give_up, clock, lost, REFUSED)
     await database.write(deliveries.give_up, clock, lost, REFUSED)
     (told,) = await database.read(events.latest, 1)
-    assert (told.kind, told.actor, told.reason) == ("delivery.given_up", "system", "ops: who?")
+    assert (told.kind, told.actor, told.reason) == ("delivery.given_up", "system", "ops: 404 who?")
     assert told.detail == {
         "target": "ops",
         "delivery": lost.id,

@@ -215,7 +215,7 @@ async def _notify(context: Context, event: Event) -> None:
         return
     for target, one in sent:
         if one.outcome != "sent":
-            context.output.note(f"{target} could not be notified: {one.answer}")
+            context.output.note(f"{target} could not be notified: {one.words}")
 
 
 # --- texts ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from homeport.cli.context import Context
 from homeport.cli.options import positive
 from homeport.cli.output import Exit
 from homeport.cli.verbs import Verbs
+from homeport.notify.sent import in_words
 
 
 def add(verbs: Verbs) -> None:
@@ -38,8 +39,9 @@ async def test_target(context: Context) -> int:
     async with opened(context) as administration:
         sent = await administration.test(name)
     words = {"sent": "took it", "retry": "did not take it now", "refused": "refused it"}
-    answer = f": {sent['answer']}" if sent["answer"] else ""
-    context.output.result({"target": name, **sent}, f"{name} ({sent['receiver']}) {words[sent['outcome']]}{answer}")
+    answer = in_words(sent["status"], sent["answer"])
+    text = f"{name} ({sent['receiver']}) {words[sent['outcome']]}" + (f": {answer}" if answer else "")
+    context.output.result({"target": name, **sent}, text)
     return Exit.DONE if sent["outcome"] == "sent" else Exit.FAILED
 
 

@@ -188,7 +188,7 @@ def give_up(tx: Transaction, clock: Clock, delivery: Delivery, outcome: Sent) ->
         clock,
         "delivery.given_up",
         SYSTEM,
-        reason=f"{delivery.target}: {outcome.answer}",
+        reason=f"{delivery.target}: {outcome.words}",
         detail={
             "target": delivery.target,
             "delivery": delivery.id,

@@ -211,7 +211,7 @@ class Notifier:
         elif due_at is not None:
             await self._facts.jot(deliveries.failed, self._clock, delivery, outcome, due_at)
         else:
-            self._log.warning("notify.given_up", target=target.name, delivery=delivery.id, answer=outcome.answer)
+            self._log.warning("notify.given_up", target=target.name, delivery=delivery.id, answer=outcome.words)
             await self._facts.jot(deliveries.give_up, self._clock, delivery, outcome)
         self._unwritten.pop(target.name, None)
 

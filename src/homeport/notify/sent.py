@@ -26,6 +26,11 @@ class Sent:
     #: What it was taken for: a format, or a chat service by its name.
     receiver: str = ""
 
+    @property
+    def words(self) -> str:
+        """Status and answer on one line."""
+        return in_words(self.status, self.answer)
+
     def told(self) -> dict[str, Any]:
         """The try as JSON has it."""
         return {
@@ -34,6 +39,13 @@ class Sent:
             "outcome": self.outcome,
             "receiver": self.receiver,
         }
+
+
+def in_words(status: int | None, answer: str) -> str:
+    """Status and answer on one line: the body of a 404 may be empty or just `ok`."""
+    if status is None or str(status) in answer:
+        return answer
+    return f"{status} {answer}".rstrip()
 
 
 def is_final(status: int) -> bool:
