@@ -375,6 +375,16 @@ async def test_one_that_is_handed_back_was_not_begun(rows: Rows) -> None:
     assert (again.id, again.attempts, again.epoch) == (job.id, 1, 2)
 
 
+async def test_whoever_asks_for_one_that_is_tried_later_does_not_wait_for_that(rows: Rows) -> None:
+    await rows.ask(waiting_key="a")
+    job = await rows.took()
+    await rows.database.write(queue.retry_later, job, rows.clock.time + 3600, "the disk is full")
+    assert (await rows.ask(waiting_key="a", due_at=rows.clock.time + 7200)).due_at == rows.clock.time + 3600
+    asked = await rows.ask(waiting_key="a")
+    assert (asked.id, asked.due_at) == (job.id, rows.clock.time)
+    assert (await rows.took()).attempts == 2
+
+
 async def test_one_that_is_tried_later_says_why(rows: Rows) -> None:
     await rows.ask()
     job = await rows.took()

@@ -180,17 +180,21 @@ def enqueue(
     schedule: str | None = None,
     due_at: float | None = None,
 ) -> Job:
-    """A new job that waits; or the one that waits for `waiting_key` already. Raises `JobError`."""
+    """A new job that waits; or the one that waits for `waiting_key` already, due no later then. Raises `JobError`."""
     told, now = encoded(arguments), clock.now()
+    due_at = now if due_at is None else due_at
     if waiting_key is not None:
-        row = tx.one(f"SELECT {_COLUMNS} FROM jobs WHERE state = 'waiting' AND waiting_key = ?", (waiting_key,))  # noqa: S608
+        which = "state = 'waiting' AND waiting_key = ?"
+        # After a failure it may wait for an hour; whoever asks now does not.
+        tx.run(f"UPDATE jobs SET due_at = ? WHERE {which} AND due_at > ?", (due_at, waiting_key, due_at))  # noqa: S608
+        row = tx.one(f"SELECT {_COLUMNS} FROM jobs WHERE {which}", (waiting_key,))  # noqa: S608
         if row is not None:
             return _job(row)
     row = tx.one(
         "INSERT INTO jobs (kind, arguments, state, waiting_key, running_key, schedule, actor, address,"  # noqa: S608
         " attempts, epoch, created_at, due_at, cancel_requested)"
         f" VALUES (?, ?, 'waiting', ?, ?, ?, ?, ?, 0, 0, ?, ?, 0) RETURNING {_COLUMNS}",
-        (kind, told, waiting_key, running_key, schedule, actor, address, now, now if due_at is None else due_at),
+        (kind, told, waiting_key, running_key, schedule, actor, address, now, due_at),
     )
     assert row is not None
     return _job(row)
