@@ -119,6 +119,11 @@ log: {level: warning, format: json}
         ("access: {rules: [{repositories: a, allow: {'group:x': [pull]}}]}", "1: access: a rule names 'group:x', and"),
         ("data: ~/registry", "1: data: must be a path as it stands on disk; '~' is the shell's"),
         ("log: {level: loud}", "1: log.level: must be 'info', 'warning' or 'error'"),
+        ("client: {proxy: 'proxy.lan:3128'}", "1: client.proxy: must be the address of a proxy, such as http://proxy"),
+        ("notify: [{url: 'https://lan/h'}]", "1: notify: must be a map, with a 'name: value' on each line"),
+        ("notify: {ops: {on: ['*'], url: lan/hook}}", "1: notify.ops.url: must be an address, such as https://hooks."),
+        ("notify: {ops: {on: ['*'], url: 'vualt:Hook'}}", "1: notify.ops.url: must be an address, such as https://"),
+        ("log:\n\tlevel: info", "2: begins with a tab; YAML is indented with spaces"),
         ("- data", "1: must be a map of settings, such as 'data: /var/lib/homeport'"),
     ],
 )  # fmt: skip

@@ -42,7 +42,10 @@ class Document:
             self.value: Any = {} if root is None else self._build(loader, root, ())
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            raise DocumentError(error.problem or "is not valid YAML", mark.line + 1 if mark else None) from error
+            problem = error.problem or "is not valid YAML"
+            if "'\\t'" in problem:
+                problem = "begins with a tab; YAML is indented with spaces"
+            raise DocumentError(problem, mark.line + 1 if mark else None) from error
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
             raise DocumentError("has a character that YAML does not allow", line) from error

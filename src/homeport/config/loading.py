@@ -34,6 +34,7 @@ _PLAIN_WORDS = {
     "int_type": "must be a whole number",
     "float_type": "must be a number",
     "tuple_type": "must be a list",
+    "dict_type": "must be a map, with a 'name: value' on each line",
     "mapping_type": "must be a map, with a 'name: value' on each line",
     "model_type": "must be a map, with a 'name: value' on each line",
     "literal_error": "must be {expected}",

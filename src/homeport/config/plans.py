@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, PlainSerializer, PlainValidator, WithJsonSchema
 
-from homeport.config.references import REFERENCE_PATTERN, SecretReference, parse_reference
+from homeport.config.references import LOCAL_KINDS, REFERENCE_PATTERN, VAULT_KINDS, SecretReference, parse_reference
 from homeport.kinds import EVENTS
 
 #: Where a schedule is asked for and none is wanted.
@@ -35,6 +35,7 @@ _SECRET_URL = re.compile(
     re.IGNORECASE,
 )
 _URL = re.compile(r"https?://[^\s/?#@]+(?P<path>/[^\s?#]*)?(?P<query>\?[^\s#]*)?")
+_REFERENCE_STARTS = tuple(f"{kind}:" for kind in (*LOCAL_KINDS, *VAULT_KINDS))
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 #: Headers that are the delivery's own.
 _OWN_HEADERS = frozenset({"content-length", "content-type", "host", "transfer-encoding", "connection"})
@@ -82,6 +83,11 @@ def _parse_place(value: Any) -> str | SecretReference:
             raise ValueError(
                 "is no address that can be called: such as https://hooks.example.org/path, and without a login"
                 " (one that holds a secret is written as where it is, such as file:/path or vault:ITEM)"
+            )
+        if not isinstance(value, str) or not value.startswith(_REFERENCE_STARTS):
+            raise ValueError(
+                "must be an address, such as https://hooks.example.org/path, or where one is that is a secret:"
+                " 'env:NAME', 'file:/path', 'vault:ITEM' or 'bw:ITEM'"
             )
         return parse_reference(value)
     if _SECRET_URL.fullmatch(found.string) or found["query"]:

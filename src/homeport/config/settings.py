@@ -26,6 +26,7 @@ from homeport.config.values import (
     Network,
     Number,
     Pattern,
+    ProxyUrl,
     ServerUrl,
     Size,
     Subject,
@@ -180,7 +181,7 @@ class Client(_Section):
     """How Homeport calls others."""
 
     ca: tuple[FilePath, ...] = _setting((), "Authorities in PEM that are trusted beside the system's.", live=True)
-    proxy: Url | None = _setting(
+    proxy: ProxyUrl | None = _setting(
         None, "The HTTP proxy that every call goes through; what others name must resolve here too.", live=True
     )
     direct: tuple[HostName, ...] = _setting(

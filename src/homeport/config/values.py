@@ -86,6 +86,13 @@ def check_url(value: str) -> str:
     return f"{scheme}://{host}"
 
 
+def _check_proxy(value: str) -> str:
+    try:
+        return check_url(value)
+    except ValueError:
+        raise ValueError("must be the address of a proxy, such as http://proxy.lan:3128, without a path") from None
+
+
 def _check_place_of_a_server(value: str) -> str:
     if not _SERVER_URL.fullmatch(value):
         raise ValueError("must be its address, such as https://vault.lan or https://lan.example.org/vault")
@@ -156,6 +163,7 @@ Network = Annotated[
     IPv4Network | IPv6Network, PlainValidator(_parse_network), PlainSerializer(str), WithJsonSchema({"type": "string"})
 ]
 Url = Annotated[str, AfterValidator(check_url)]
+ProxyUrl = Annotated[str, AfterValidator(_check_proxy)]
 #: One that may lie below a path.
 ServerUrl = Annotated[str, AfterValidator(_check_place_of_a_server)]
 Pattern = Annotated[str, AfterValidator(check_pattern)]
