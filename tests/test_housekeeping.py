@@ -12,7 +12,7 @@ from homeport.db.database import DatabaseError, Transaction
 from homeport.events import SYSTEM
 from homeport.housekeeping import BATCH_ROWS, Prune
 from homeport.jobs import queue
-from homeport.jobs.queue import Job
+from homeport.jobs.queue import Job, JobError
 from homeport.jobs.summary import Failure
 from homeport.kinds import JOBS, Outcome
 from homeport.testing.simulation import SimulatedClock
@@ -45,6 +45,8 @@ def test_what_is_old_is_forgotten_and_the_rest_stays() -> None:
         job = await tidy(shop)
         assert job.summary is not None
         assert (job.outcome, job.summary.counts) == (Outcome.SUCCESS, {"events": 0, "jobs": 1})
+        assert job.progress is not None
+        assert (job.progress.done, job.progress.total) == (2, 2)
         assert await shop.said(job) == ["jobs: 1 forgotten"]
         assert await shop.database.read(queue.get, old.id) is None
         await shop.clock.sleep(350 * DAY)
@@ -126,3 +128,12 @@ def test_the_tokens_that_expired_long_ago_go() -> None:
 
 def test_the_kind_is_one_that_people_know() -> None:
     assert housekeeping.NAME in JOBS
+
+
+def test_an_argument_is_refused() -> None:
+    async def story(shop: Shop) -> None:
+        pruned(shop)
+        with pytest.raises(JobError, match="housekeeping has no argument 'keep'; it takes none"):
+            await shop.ask(housekeeping.NAME, {"keep": "1d"})
+
+    play(story)

@@ -43,6 +43,7 @@ def kind(database: Database, clock: Clock, prunes: Callable[[], Mapping[str, tup
                 await run.say(f"{name}: {error}")
             if counts[name]:
                 await run.say(f"{name}: {counts[name]} forgotten")
+        await run.progress(len(wanted), len(wanted))
         return Summary.of(counts, failures, len(wanted) - len(failures))
 
-    return Kind(NAME, run)
+    return Kind(NAME, run, takes=())

@@ -34,6 +34,8 @@ class Kind:
     run: Callable[[Run], Awaitable[Summary]]
     #: How often it is begun before it ends as an error: after a `Temporary`, or when its worker died.
     attempts_max: int = 3
+    #: The names of the arguments that it takes; None: any.
+    takes: tuple[str, ...] | None = None
     #: At most one of the kind runs; one that waits serves for all that ask for the same arguments.
     one_at_a_time: bool = True
     #: How long after its worker's death somebody else takes it.
@@ -111,6 +113,7 @@ def request(
     kind = kinds.get(name)
     if kind is None:
         raise JobError(f"no kind of job is called '{name[:64]}'; there are: {', '.join(sorted(kinds))}")
+    _check(kind, arguments or {})
     waiting_key, running_key = _keys(kind, arguments)
     return queue.enqueue(
         tx,
@@ -123,6 +126,12 @@ def request(
         running_key=running_key,
         schedule=schedule,
     )
+
+
+def _check(kind: Kind, arguments: Mapping[str, Any]) -> None:
+    if kind.takes is not None and (unknown := sorted(arguments.keys() - set(kind.takes))):
+        known = f"it takes {', '.join(kind.takes)}" if kind.takes else "it takes none"
+        raise JobError(f"{kind.name} has no argument '{unknown[0][:64]}'; {known}")
 
 
 def skip(tx: Transaction, clock: Clock, kind: Kind, *, actor: str, schedule: str, reason: str) -> Job:
