@@ -95,6 +95,13 @@ def test_reload_without_a_server_says_so(cli: CommandLine) -> None:
     assert "no server runs on homeport-data" in cli.run_here("config", "reload", code=1).err
 
 
+def test_reload_with_a_wrong_file_says_that_nothing_is_taken_over(cli: CommandLine) -> None:
+    (cli.folder / "homeport.yaml").write_text("acces: {}")
+    told = cli.run("config", "reload", code=2).err
+    assert "nothing is taken over" in told
+    assert "homeport.yaml:1: acces: no such setting" in told
+
+
 def test_a_running_server_takes_a_changed_file_over(homeport: Homeport) -> None:
     url = homeport.start()
     cli = CommandLine(homeport.folder)

@@ -13,7 +13,7 @@ import yaml
 from homeport.cli.context import SERVE, WORK, Context
 from homeport.cli.output import CommandError, Exit
 from homeport.cli.verbs import Verbs
-from homeport.config import Problem, Settings, located
+from homeport.config import ConfigError, Problem, Settings, located
 from homeport.config.tree import schema
 from homeport.storage.datafolder import DataFolder, Running
 
@@ -80,7 +80,12 @@ async def print_schema(context: Context) -> int:
 
 
 async def reload(context: Context) -> int:
-    folder = DataFolder.open(context.settings().data, create=False)
+    try:
+        settings = context.settings()
+    except ConfigError:
+        context.output.note("nothing is taken over; a running server keeps the configuration that it has")
+        raise
+    folder = DataFolder.open(settings.data, create=False)
     # `up` has both roles; `serve` and `work` may be two processes.
     running = {role: found for role in (SERVE, WORK) if (found := folder.running(role)) is not None}
     if not running:

@@ -139,7 +139,8 @@ class DataFolder:
             os.close(handle)
             other = self.running(role)
             who = f"process {other.pid}" if other else "another process"
-            raise RoleTaken(f"{who} serves from {self.path} already; stop it first, or give another --data") from None
+            does = "works on" if role == "work" else "serves from"
+            raise RoleTaken(f"{who} {does} {self.path} already; stop it first, or give another --data") from None
         return RoleLock(handle)
 
     def running(self, role: str) -> Running | None:
