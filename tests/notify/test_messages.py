@@ -145,6 +145,9 @@ ATTACKS = [
     "```\nfence",
     "**bold**",
     "||hidden||",
+    "~~struck~~",
+    "# headline",
+    "-# -# ### small",
     "one\r\nBcc: everybody@example.org\r\n\r\nbody",
     "one\u2028two\u2029three\x85four\x0bfive",
     "\x1b[31mred\x1b]0;title\x07",
@@ -168,7 +171,8 @@ def test_strangers_cannot_speak_through_a_message(attack: str) -> None:
         assert len(told.body.splitlines()) <= 8
         for text in (told.title, told.body):
             assert all(character.isprintable() or character == "\n" for character in text)
-            assert not set(text) & set("@<>[]`*|")
+            assert not set(text) & set("@<>[]`*|~")
+            assert not any(line.lstrip("-").startswith("#") for line in text.splitlines())
             assert "hunter2" not in text
             text.encode()
 

@@ -1,7 +1,8 @@
 """What a person is told of an event: what, how much, how long, what failed and why, and where to look.
 
 Pure. Holds: a message is plain text and short enough for every service; text that strangers chose (names, reasons) is
-on one line and can neither call anybody (`@everyone`, `<!channel>`), hide a link behind words, nor be read as markup.
+on one line and can neither call anybody (`@everyone`, `<!channel>`), hide a link behind words, nor be read as markup
+(but for `_`, which names are full of).
 """
 
 from __future__ import annotations
@@ -52,8 +53,11 @@ _HARMLESS = str.maketrans(
         "`": "'",
         "*": "\N{ASTERISK OPERATOR}",
         "|": "\N{BROKEN BAR}",
+        "~": "\N{TILDE OPERATOR}",
     }
 )
+#: What makes a line a headline.
+_HEADLINE = re.compile(r"-?#+ ")
 _HARMLESS_AT = "\N{FULLWIDTH COMMERCIAL AT}"
 #: Not in front of a digest: app@sha256:... is no call.
 _CALL = re.compile(r"@(?!sha(?:256|512):[0-9a-f])")
@@ -92,7 +96,10 @@ def message(event: Event, server_url: str | None) -> Message:
 
 def harmless(text: str) -> str:
     """Strangers' text as one line without secrets, calls, links behind words, markup and control characters."""
-    return _CALL.sub(_HARMLESS_AT, plain_text(text).translate(_HARMLESS))
+    line = plain_text(text)
+    while headline := _HEADLINE.match(line):
+        line = line[headline.end() :]
+    return _CALL.sub(_HARMLESS_AT, line.translate(_HARMLESS))
 
 
 def duration_text(seconds: float) -> str:
