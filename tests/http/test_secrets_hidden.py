@@ -2,7 +2,6 @@
 byte that was written, answered or sent.
 """
 
-import asyncio
 import base64
 import functools
 import json
@@ -14,7 +13,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from tests.cli.tools import COMMAND, SECONDS_MAX, ask, clean_environment, push
 from tests.http.watching import eventually, reload
 from tests.support.processes import Config, Homeport
 from tests.support.receivers import Answer, Received, Receiver
-from tests.support.vault import Account, VaultServer, vault_serving
+from tests.support.vault import Account, VaultServer, vault_beside
 
 DELIVERED_SECONDS_MAX = 60.0
 #: What becomes of the first delivery to each.
@@ -189,22 +188,6 @@ def answer(received: Received) -> Answer:
     return Answer(200, said)
 
 
-@contextmanager
-def vault() -> Iterator[VaultServer]:
-    """The vault, in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    serving = vault_serving()
-    try:
-        yield asyncio.run_coroutine_threadsafe(serving.__aenter__(), loop).result(SECONDS_MAX)
-        asyncio.run_coroutine_threadsafe(serving.__aexit__(None, None, None), loop).result(SECONDS_MAX)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
 async def repeat_the_login(request: web.Request) -> web.Response:
     """A vault that says whatever it was told."""
     return web.json_response({"message": f"no: {dict(await request.post())}"}, status=400)
@@ -248,7 +231,7 @@ def world(homeport: Homeport, tmp_path: Path) -> Iterator[World]:
     temporary = homeport.folder / "temporary"
     temporary.mkdir()
     planted.environ["TMPDIR"] = str(temporary)
-    with Receiver(answer) as receiver, vault() as server:
+    with Receiver(answer) as receiver, vault_beside() as server:
         account = server.add(Account("ops@example.org", planted.word("master password")))
         account.client_secret = planted.word("client secret")
         address = f"{receiver.url}/works/{planted.word('address in the vault')}"
