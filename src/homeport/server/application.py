@@ -52,8 +52,9 @@ class Application:
         #: Ids are this process's own random start and a number, so they are cheap and still unique in a log.
         self._id_prefix = context.registry.clock.new_id()[:12]
         self._requests = 0
-        #: Requests that are not answered yet; and those of them that are no administrator's, who may follow something
-        #: for days: to these, what the program does beside gives way.
+        #: Requests that have not ended; and those of them whose answer is being found, but for administrators', who may
+        #: follow something for days: to these, what the program does beside gives way. Not to whoever takes or sends
+        #: what is left at its own pace.
         self.active = 0
         self.in_front = 0
 
@@ -71,11 +72,7 @@ class Application:
             if context.api is not None and scope["raw_path"].startswith(b"/api/"):
                 await self._mounted(context.api, scope, receive, send, Passage(request, handled))
             else:
-                self.in_front += 1
-                try:
-                    await self._own(scope, send, request, handled)
-                finally:
-                    self.in_front -= 1
+                await self._own(scope, send, request, handled)
         except Exception as error:
             # The answer has begun, so the client can only be told by cutting it off.
             handled.error = failures.as_registry_error(error).code
@@ -102,6 +99,7 @@ class Application:
 
     async def _own(self, scope: Scope, send: Send, request: Request, handled: Handled) -> None:
         """Answer what is ours: the registry protocol, the token service, and how the server is."""
+        self.in_front += 1
         try:
             self._check_size(scope)
             response = await self._answer(scope["raw_path"], request, handled)
@@ -110,6 +108,8 @@ class Application:
             response = failures.response(challenge.error, challenge.headers(self._context, request))
         except Exception as error:  # noqa: BLE001 (the one place that must let nothing through)
             response = failures.response(self._told(error, request, handled))
+        finally:
+            self.in_front -= 1
         response.headers.append((b"docker-distribution-api-version", b"registry/2.0"))
         response.headers.append((b"x-request-id", request.id.encode("ascii")))
         if response.status >= 400:
