@@ -18,7 +18,7 @@ from homeport.events import Position
 from homeport.jobs import joblog, queue
 from homeport.jobs.joblog import Line
 from homeport.jobs.queue import Job, JobUnknown, State
-from homeport.notify import deliveries
+from homeport.notify import deliveries, notifier
 from homeport.storage.datafolder import DataFolder
 
 #: How often is looked whether something has happened.
@@ -166,10 +166,9 @@ class LocalAdministration(Administration):
     async def test(self, target: str) -> Told:
         database, origin = await self._database(), self._context.origin
         async with self._context.doors.open_outgoing(self._context.settings()) as outgoing:
-            told = (await outgoing.notifier.test(target, origin)).told()
-        detail = {"target": target, **told}
-        await database.write(events.append, self._clock, "notify.tested", origin, reason=target, detail=detail)
-        return told
+            sent = await outgoing.notifier.test(target, origin)
+        await database.write(notifier.tested, self._clock, origin, target, sent)
+        return sent.told()
 
     async def deliveries(self, *, target: str | None, state: str | None, limit: int) -> list[Told]:
         found = await (await self._database()).read(deliveries.listed, target=target, state=state, limit=limit)
