@@ -6,7 +6,7 @@ import asyncio
 from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, get_args
 
 from homeport.cli.administration.contract import Administration, Told, Unreachable
 from homeport.cli.administration.opening import opened
@@ -17,7 +17,7 @@ from homeport.cli.output import Exit, WrongUsage, cell
 from homeport.cli.progress import JobProgress, amount
 from homeport.cli.verbs import Verbs
 from homeport.events import Event
-from homeport.jobs.queue import JobError
+from homeport.jobs.queue import JobError, State
 from homeport.jobs.summary import Failure, Summary
 from homeport.kinds import JOBS, Outcome
 
@@ -36,7 +36,7 @@ def add(verbs: Verbs) -> None:
     jobs = verbs.family("jobs", "What runs and ran: by its schedule, or because somebody asked.")
     parser = jobs.verb("list", "List the jobs, the newest first.", list_jobs, server=True)
     parser.add_argument("--kind", metavar="KIND", help="only of this kind")
-    parser.add_argument("--state", choices=("waiting", "running", "ended"), help="only those in this state")
+    parser.add_argument("--state", choices=get_args(State), help="only those in this state")
     parser.add_argument("--limit", metavar="N", type=positive, default=50, help="at most so many; 50 unless given")
     parser = jobs.verb("show", "Show one job: who asked for it, how far it is, how it ended.", show_job, server=True)
     parser.add_argument("id", metavar="ID", type=positive)
@@ -53,15 +53,17 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("id", metavar="ID", type=positive)
     parser = jobs.verb("retry", "Ask for the same again that an ended job did.", retry_job, server=True)
     parser.add_argument("id", metavar="ID", type=positive)
+    exits = ", ".join(f"{outcome} {code:d}" for outcome, code in EXITS.items())
     kinds = "\n".join(f"  {kind}: {sentence}" for kind, sentence in JOBS.items())
     parser = jobs.verb(
         "run",
         "Start a run and follow it to its end; the exit code is its outcome.",
         run_job,
         more=f"KIND is one of:\n{kinds}\n\n"
-        "Exit codes: success 0, error and cancelled 1, partial 3, skipped 4. Where no worker runs on the data folder,\n"
-        "it runs in this process. A server that cannot be reached makes it end as skipped, which the targets under\n"
-        "'notify' are told from here. Ctrl-C stops following; a run in this process is cancelled by it.",
+        f"Exit codes: {exits}.\n"
+        "Where no worker runs on the data folder, it runs in this process. A server that cannot be reached makes it\n"
+        "end as skipped, which the targets under 'notify' are told from here. Ctrl-C stops following; a run in this\n"
+        "process is cancelled by it.",
         server=True,
     )
     parser.add_argument("kind", metavar="KIND")

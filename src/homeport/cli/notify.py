@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from homeport.cli.administration.opening import opened
 from homeport.cli.context import Context
 from homeport.cli.options import positive
 from homeport.cli.output import Exit
 from homeport.cli.verbs import Verbs
+from homeport.notify.deliveries import State
 from homeport.notify.sent import in_words
 
 
@@ -28,7 +31,7 @@ def add(verbs: Verbs) -> None:
         server=True,
     )
     parser.add_argument("--target", metavar="NAME", help="only those for this target")
-    parser.add_argument("--state", choices=("waiting", "sent", "given-up"), help="only those in this state")
+    parser.add_argument("--state", choices=get_args(State), help="only those in this state")
     parser.add_argument("--limit", metavar="N", type=positive, default=50, help="at most so many; 50 unless given")
     parser = notify.verb("replay", "Send something again that was sent or given up.", replay_delivery, server=True)
     parser.add_argument("id", metavar="ID", type=positive, help="as `homeport notify deliveries` shows it")

@@ -10,9 +10,10 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, TextIO
+
+from homeport.clock import rfc3339
 
 
 class Exit(IntEnum):
@@ -89,8 +90,8 @@ class Output:
 
 
 def format_time(seconds: float | None) -> str | None:
-    """A time of the database as people and scripts read it."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """A time of the database as people and scripts read it, to the second."""
+    return None if seconds is None else rfc3339(int(seconds))
 
 
 def cell(value: Any) -> str:
