@@ -45,6 +45,7 @@ async def run(
         reload = Reload(program, server, reread, locks)
         stopping = _signals(reload)
         async with running(
+            log,
             every(clock, log, LOG_SECONDS, _flush(program)),
             reload.run(),
             program.secrets.run(),
