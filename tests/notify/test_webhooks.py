@@ -10,7 +10,7 @@ from aiohttp import web
 
 from homeport.client.transport import Transport
 from homeport.notify import webhooks
-from homeport.notify.sent import ANSWER_CHARACTERS_MAX, Sent
+from homeport.notify.sent import ANSWER_CHARACTERS_MAX, Sent, shortened
 from tests.client.servers import moved, raw_serving, serving
 
 HEADERS = {"Content-Type": "application/json", "webhook-signature": "v1,signature", "X-Token": "token"}
@@ -189,9 +189,9 @@ def test_what_makes_an_address_secret_is_not_shown() -> None:
         "POST https://hooks.lan/services/T0000/abcdef123456: there is no host hooks.lan",
         "secret-word",
     ):
-        shown = webhooks.shortened(text, hidden)
+        shown = shortened(text, hidden)
         assert not {"abcdef", "secret-word", "a/b=99", "sig=", "T0000"} & set(_parts(shown)), shown
-    assert "hooks.lan" in webhooks.shortened("there is no host hooks.lan", hidden)
+    assert "hooks.lan" in shortened("there is no host hooks.lan", hidden)
     assert webhooks.secrets_of("http://[") == {"http://["}
 
 
@@ -200,6 +200,6 @@ def _parts(text: str) -> list[str]:
 
 
 def test_an_answer_is_kept_short_on_one_line() -> None:
-    kept = webhooks.shortened("a\x1b[31m\nb " + "x" * 5000, ())
+    kept = shortened("a\x1b[31m\nb " + "x" * 5000, ())
     assert kept.startswith("a [31m b xxx")
     assert len(kept) == ANSWER_CHARACTERS_MAX + 1

@@ -25,7 +25,7 @@ from homeport.notify import chat, deliveries, payloads, webhooks
 from homeport.notify.deliveries import Delivery, Subject
 from homeport.notify.messages import message
 from homeport.notify.receivers import Receiver, ReceiverError, recognise
-from homeport.notify.sent import Sent
+from homeport.notify.sent import Sent, shortened
 from homeport.notify.targets import Target, TargetUnknown, chosen, matches
 from homeport.observe import Log
 from homeport.secretstore.errors import SecretUnavailable
@@ -276,12 +276,10 @@ class Notifier:
         except (SecretUnavailable, ReceiverError, payloads.BadSecret) as error:
             outcome = Sent(None, str(error), "retry")
         except Exception as error:  # noqa: BLE001 (a fault of ours ends no loop, and blocks nobody for ever)
-            why = webhooks.shortened(repr(error), hidden | self._secrets.values())
+            why = shortened(repr(error), hidden | self._secrets.values())
             self._log.error("notify.failed", target=target.name, kind=event.kind, error=why)
             outcome = Sent(None, "a fault in Homeport kept it from being sent; the program's log has more", "retry")
-        return replace(
-            outcome, answer=webhooks.shortened(outcome.answer, hidden | self._secrets.values()), receiver=name
-        )
+        return replace(outcome, answer=shortened(outcome.answer, hidden | self._secrets.values()), receiver=name)
 
     async def _post(
         self, target: Target, receiver: Receiver, event: Event, subject: Subject | None, message_id: str

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
+
+from homeport.client.redaction import plain_text
 
 #: sent: it was taken. retry: trying again may help. refused: it never will.
 Outcome: TypeAlias = Literal["sent", "retry", "refused"]
 
+#: How much of an answer is kept.
 ANSWER_CHARACTERS_MAX: Final = 200
 #: Request Timeout and Too Many Requests: of the answers of 4xx those after which trying again may help.
 _LATER_STATUSES: Final = frozenset({408, 429})
@@ -46,6 +50,12 @@ def in_words(status: int | None, answer: str) -> str:
     if status is None or str(status) in answer:
         return answer
     return f"{status} {answer}".rstrip()
+
+
+def shortened(text: str, secrets: Iterable[str]) -> str:
+    """`text` as an answer is kept: short, on one line, without these secrets."""
+    shown = plain_text(text, secrets)
+    return shown if len(shown) <= ANSWER_CHARACTERS_MAX else shown[:ANSWER_CHARACTERS_MAX] + "…"
 
 
 def is_final(status: int) -> bool:

@@ -1,20 +1,19 @@
 """One try of a webhook: the request, and what its answer means.
 
 Holds: it ends in time, and of the answer little is read; a signature, a token and the body follow no redirect to
-another host. What is kept of an answer went through `shortened`.
+another host. The answer's text is as it came: `sent.shortened` makes it fit to be kept and shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from yarl import URL
 
 from homeport.client.errors import ClientError
-from homeport.client.redaction import plain_text
 from homeport.client.retries import retry_after_seconds
 from homeport.client.transport import OpenAnswer, Request, Transport
-from homeport.notify.sent import ANSWER_CHARACTERS_MAX, Outcome, Sent, is_final
+from homeport.notify.sent import Outcome, Sent, is_final
 
 #: More of an answer is not read.
 _ANSWER_BYTES_MAX = 4 * 1024
@@ -79,9 +78,3 @@ def secrets_of(url: str) -> set[str]:
         *parts,
         *(each for each in login if each),
     }
-
-
-def shortened(text: str, secrets: Iterable[str]) -> str:
-    """`text` as an answer is kept: short, on one line, without these secrets."""
-    shown = plain_text(text, secrets)
-    return shown if len(shown) <= ANSWER_CHARACTERS_MAX else shown[:ANSWER_CHARACTERS_MAX] + "…"
