@@ -14,6 +14,7 @@ from homeport.housekeeping import BATCH_ROWS, Prune
 from homeport.jobs import queue
 from homeport.jobs.queue import Job, JobError
 from homeport.jobs.summary import Failure
+from homeport.jobs.work import request
 from homeport.kinds import JOBS, Outcome
 from homeport.testing.simulation import SimulatedClock
 from tests.jobs.tools import Shop, play
@@ -26,10 +27,36 @@ def pruned(shop: Shop, **prunes: tuple[Prune, float]) -> None:
     shop.kinds = {housekeeping.NAME: housekeeping.kind(shop.database, shop.clock, lambda: prunes)}
 
 
-async def tidy(shop: Shop) -> Job:
-    asked = await shop.ask(housekeeping.NAME)
+async def tidy(shop: Shop, schedule: str | None = None) -> Job:
+    def ask(tx: Transaction) -> Job:
+        return request(tx, shop.clock, shop.kinds, housekeeping.NAME, actor="ada", address="", schedule=schedule)
+
+    asked = await shop.database.write(ask)
     await shop.worker().run_until_idle()
     return await shop.job(asked)
+
+
+def test_a_schedule_whose_clock_jumped_forgets_nothing_until_the_next_time() -> None:
+    async def story(shop: Shop) -> None:
+        def append(tx: Transaction) -> None:
+            events.append(tx, shop.clock, "tag.set", SYSTEM)
+
+        pruned(shop, events=(events.prune, 400 * DAY))
+        for _ in range(3):
+            await shop.database.write(append)
+        await shop.clock.sleep(DAY)
+        assert (await tidy(shop, "housekeeping")).outcome is Outcome.SUCCESS
+        await shop.clock.sleep(2 * 365 * DAY)
+        jumped = await tidy(shop, "housekeeping")
+        assert (jumped.outcome, jumped.reason) == (Outcome.SKIPPED, housekeeping.CLOCK_JUMPED)
+        assert len(await shop.database.read(events.latest, 99)) == 5
+        await shop.clock.sleep(DAY)
+        assert (await tidy(shop, "housekeeping")).outcome is Outcome.SUCCESS
+        # Whoever asks for it has looked at the clock.
+        await shop.clock.sleep(2 * 365 * DAY)
+        assert (await tidy(shop)).outcome is Outcome.SUCCESS
+
+    play(story)
 
 
 def test_what_is_old_is_forgotten_and_the_rest_stays() -> None:

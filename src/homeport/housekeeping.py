@@ -1,7 +1,7 @@
 """The job that forgets what is older than the configuration keeps.
 
 Holds: each batch is a transaction of its own, so that nobody waits long for it; what fails keeps nothing else from
-going. What was already forgotten stays so, however the run ends.
+going. What was already forgotten stays so, however the run ends. A clock that was wrong for a moment forgets nothing.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
+from homeport import events
 from homeport.clock import Clock
 from homeport.db.database import Database, Transaction
 from homeport.jobs.summary import Failure, Summary
 from homeport.jobs.work import Kind, Run
+from homeport.kinds import Outcome
 
 #: A fact that forgets what is older than a moment, at most so many, and says how many those were.
 Prune: TypeAlias = Callable[[Transaction, float, int], int]
@@ -20,12 +22,19 @@ Prune: TypeAlias = Callable[[Transaction, float, int], int]
 NAME: Final = "housekeeping"
 #: How many rows go in one transaction.
 BATCH_ROWS: Final = 500
+#: After so long without an event a schedule does not trust the clock: it may have been set wrong, or right, just now.
+SILENCE_SECONDS: Final = 2 * 86400.0
+#: The word of `kinds.SKIPS` for that.
+CLOCK_JUMPED: Final = "clock-jumped"
 
 
 def kind(database: Database, clock: Clock, prunes: Callable[[], Mapping[str, tuple[Prune, float]]]) -> Kind:
     """The kind of job. `prunes` is asked at each run: under each name what forgets it, and how long it is kept."""
 
     async def run(run: Run) -> Summary:
+        if run.job.schedule is not None and await database.read(_is_doubtful, clock.now()):
+            await run.say("nothing happened for days by this clock: it may be wrong, so nothing is forgotten this time")
+            return Summary(Outcome.SKIPPED, CLOCK_JUMPED)
         counts: dict[str, int] = {}
         failures: list[Failure] = []
         wanted = prunes()
@@ -47,3 +56,14 @@ def kind(database: Database, clock: Clock, prunes: Callable[[], Mapping[str, tup
         return Summary.of(counts, failures, len(wanted) - len(failures))
 
     return Kind(NAME, run, takes=())
+
+
+def _is_doubtful(tx: Transaction, now: float) -> bool:
+    """Whether the time may have jumped ahead: the newest event is days old, and no run has said so before this one.
+
+    Where a machine was off for days, or nobody used it, the next run goes by the time that this one left in the log.
+    """
+    newest = events.latest(tx, 1)
+    if not newest or now - newest[0].happened_at < SILENCE_SECONDS:
+        return False
+    return newest[0].reason != CLOCK_JUMPED

@@ -63,6 +63,7 @@ OUTCOMES: Final[dict[Outcome, str]] = {
 #: Why a run can be skipped.
 SKIPS: Final[dict[str, str]] = {
     "already-running": "The run before it had not ended.",
+    "clock-jumped": "By the clock nothing had happened for days, so it may be wrong; the next run goes ahead.",
     "server-name-not-found": "The name of the server that was to do it could not be resolved.",
     "server-refused": "The machine of the server refused the connection: nothing listens there.",
     "server-timed-out": "The server, or the network on the way to it, did not answer in time.",
