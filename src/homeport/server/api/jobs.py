@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from homeport import administration
+from homeport.clock import Clock
 from homeport.db.database import Transaction
+from homeport.events import Origin
 from homeport.jobs import joblog, queue
 from homeport.jobs.joblog import Line
 from homeport.jobs.queue import Job, JobEnded, JobError, JobNotEnded, JobUnknown
@@ -65,22 +67,12 @@ async def follow(call: Call[JobFollow, Nothing]) -> Lines:
 
 async def cancel(call: Call[JobId, Nothing]) -> Document:
     """POST /jobs/{id}/cancel."""
-    services = call.services
-    try:
-        job = await services.database.write(administration.cancel, services.clock, call.origin, call.parameters.id)
-    except JobError as error:
-        raise _refusal(error) from None
-    return Document(job.told())
+    return Document((await _changed(call, administration.cancel)).told())
 
 
 async def retry(call: Call[JobId, Nothing]) -> Document:
     """POST /jobs/{id}/retry."""
-    services = call.services
-    try:
-        job = await services.database.write(administration.again, services.clock, call.origin, call.parameters.id)
-    except JobError as error:
-        raise _refusal(error) from None
-    return _begun(job)
+    return _begun(await _changed(call, administration.again))
 
 
 class _Follower:
@@ -116,6 +108,14 @@ async def _known(services: ApiServices, job_id: int) -> Job:
     if job is None:
         raise NotFound(str(JobUnknown(job_id)))
     return job
+
+
+async def _changed(call: Call[JobId, Nothing], fact: Callable[[Transaction, Clock, Origin, int], Job]) -> Job:
+    services = call.services
+    try:
+        return await services.database.write(fact, services.clock, call.origin, call.parameters.id)
+    except JobError as error:
+        raise _refusal(error) from None
 
 
 def _begun(job: Job) -> Document:
