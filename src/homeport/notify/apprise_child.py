@@ -26,7 +26,8 @@ from urllib.parse import parse_qsl, unquote
 import apprise
 import certifi
 
-SECRET_CHARACTERS_MIN = 4
+#: Shorter parts would blank out half of any text. As in `client/redaction.py`, which brings more than is needed here.
+_SECRET_CHARACTERS_MIN = 4
 
 #: Who pushes and pulls goes first.
 _NICENESS = 10
@@ -82,7 +83,7 @@ def secret_parts(url: str) -> list[str]:
     words = {rest, place, *re.split(r"[/:@#]", place), *query.split("&")}
     words |= {value for _, value in parse_qsl(query)}
     words |= {unquote(word) for word in words}
-    return sorted((word for word in words if len(word) >= SECRET_CHARACTERS_MIN), key=len, reverse=True)
+    return sorted((word for word in words if len(word) >= _SECRET_CHARACTERS_MIN), key=len, reverse=True)
 
 
 def redacted(text: str, url: str) -> str:
