@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from tests.cli.tools import CommandLine, Ran
-from tests.client.servers import LittleServer, serving
+from tests.client.servers import LittleServer, free_port, serving
 from tests.support.processes import Homeport
 
 MARKER = "marker-of-a-secret"
@@ -124,7 +124,20 @@ def test_secrets_are_checked_without_a_data_folder(cli: CommandLine) -> None:
     assert "access.users.ada.password" in shown.out
     assert MARKER not in told.out + told.err + shown.out + shown.err
     assert not (cli.folder / "homeport-data").exists()
+    assert shown.err == ""
     fine = cli.run("secret", "check", environ={"NOT_THERE": "x"})
     assert " no " not in fine.out
     (cli.folder / "homeport.yaml").write_text("")
     assert "refers to no secret" in cli.run("secret", "check").err
+
+
+def test_what_the_vault_does_not_give_is_told_in_its_row_only(cli: CommandLine) -> None:
+    (cli.folder / "key").write_text("user.1")
+    (cli.folder / "homeport.yaml").write_text(
+        f"secrets: {{vaultwarden: {{url: 'http://127.0.0.1:{free_port()}', client_id: 'file:key',"
+        " client_secret: 'file:key', password: 'file:key'}}\n"
+        "access: {users: {ada: {password: 'vault:Ada'}}}\n"
+    )
+    told = cli.run("secret", "check", code=1)
+    assert "the vault cannot be reached" in told.out
+    assert told.err == ""

@@ -59,7 +59,7 @@ async def open_outgoing(settings: Settings) -> AsyncIterator[Outgoing]:
     log = program_log(settings, clock, least=Level.WARNING)
 
     async def tell(kind: str, reason: str) -> None:
-        log.warning(kind, reason=reason)
+        """Nobody: what cannot be read is in the answer of whoever asked for it."""
 
     async with AsyncExitStack() as stack:
         stack.callback(log.flush)
