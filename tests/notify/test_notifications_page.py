@@ -10,7 +10,7 @@ from yarl import URL
 
 from homeport.clock import SystemClock
 from homeport.config import load
-from homeport.events import Event
+from homeport.events import SYSTEM, Event
 from homeport.kinds import EVENTS
 from homeport.notify import payloads
 from homeport.notify.messages import message
@@ -109,7 +109,7 @@ def test_the_message_looks_as_shown() -> None:
         "failed": 1,
         "seconds": 250.0,
     }
-    ended = Event(1, 1_795_420_800.0, "mirror.finished", "ada", "10.0.0.3", None, None, None, None, "job-12", detail)
+    ended = Event(1, 1_795_420_800.0, "mirror.finished", SYSTEM.actor, "", None, None, None, None, "job-12", detail)
     told = message(ended, "https://registry.example.org")
     assert f"{told.title}\n\n{told.body}\n" == shown
     assert URL(told.body.splitlines()[-1]).host == "registry.example.org"
