@@ -21,7 +21,7 @@ up: .venv/runtime ## run Homeport here, in the foreground: a registry on 127.0.0
 
 .PHONY: test
 test: .venv/development ## get the programs that the tests need, and run them
-	scripts/test-setup engine helm oras bw
+	scripts/test-setup engine helm oras
 	$(pytest)
 
 .PHONY: check
@@ -35,6 +35,11 @@ check: .venv/development ## what is quick: linter, formatter, types, architectur
 fix: .venv/development ## let the linter and the formatter mend what they can
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+.PHONY: long
+long: .venv/development ## the tests that take minutes: vaults, swarms, kills, verbs far away
+	scripts/test-setup bw
+	$(pytest) -m long
 
 .PHONY: conformance
 conformance: .venv/development ## the OCI conformance program, versions 1.1 and dev, with and without login

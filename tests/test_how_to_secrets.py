@@ -7,11 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from homeport.config import load
 from tests.cli.tools import COMMAND, clean_environment
 from tests.support.certificates import Authority
 from tests.support.components import ROOT, need
 from tests.support.vault import Account, vault_serving
+
+pytestmark = pytest.mark.long
 
 PAGE = (ROOT / "docs/how-to/secrets.md").read_text()
 

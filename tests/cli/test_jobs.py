@@ -18,6 +18,8 @@ from tests.cli.tools import CommandLine, Terminal, clean_environment
 from tests.support.processes import Homeport
 from tests.support.source import ROOT
 
+pytestmark = pytest.mark.long
+
 #: A program whose housekeeping never ends by itself.
 PATIENT = (sys.executable, "-m", "tests.cli.patient")
 

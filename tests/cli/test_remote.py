@@ -23,6 +23,8 @@ from tests.client.servers import LittleServer, free_port, moved, serving
 from tests.client.test_causes import black_hole
 from tests.support.processes import Homeport
 
+pytestmark = pytest.mark.long
+
 
 class Far:
     """A Homeport, and a folder with an administrator's token for it but nothing else."""

@@ -29,6 +29,8 @@ from tests.support.processes import Config, Homeport
 from tests.support.receivers import Answer, Received, Receiver
 from tests.support.vault import Account, VaultServer, vault_beside
 
+pytestmark = pytest.mark.long
+
 DELIVERED_SECONDS_MAX = 60.0
 #: What becomes of the first delivery to each.
 TARGETS = {

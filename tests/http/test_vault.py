@@ -3,12 +3,15 @@
 import re
 import time
 
+import pytest
 from aiohttp import web
 
 from tests.cli.tools import CommandLine, ask
 from tests.http.watching import eventually, reload
 from tests.support.processes import Config, Homeport
 from tests.support.vault import Account, VaultServer, encrypted, vault_beside
+
+pytestmark = pytest.mark.long
 
 #: Generous: a machine of CI is slow, and the first pause after a failure is ten seconds.
 SECONDS_MAX = 60.0

@@ -16,6 +16,8 @@ from homeport.jobs import queue
 from homeport.kinds import Outcome
 from tests.jobs.tools import Shop
 
+pytestmark = pytest.mark.long
+
 #: A worker whose job says where it is, and hangs.
 CHILD = """
 import asyncio, signal, sys

@@ -10,6 +10,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 
 from homeport import events
@@ -17,6 +18,8 @@ from homeport.clock import SystemClock
 from homeport.db.sqlite import SqliteDatabase
 from tests.client.servers import serving
 from tests.support.source import ROOT
+
+pytestmark = pytest.mark.long
 
 EVENTS = 10_000
 KILLS = 6

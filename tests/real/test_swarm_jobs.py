@@ -25,7 +25,7 @@ from tests.support.components import ROOT, need
 from tests.support.processes import Homeport
 from tests.support.receivers import Receiver
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 PAGE = (ROOT / "docs/how-to/schedules.md").read_text()
 SERVICE = "schedules_housekeeping"

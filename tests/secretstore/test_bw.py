@@ -22,6 +22,8 @@ from tests.support.certificates import ServerCertificate
 from tests.support.components import need
 from tests.support.vault import ARGON2, PBKDF2, Account, Json, Organization, vault_serving
 
+pytestmark = pytest.mark.long
+
 
 @dataclass
 class Bw:
