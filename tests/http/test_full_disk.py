@@ -47,7 +47,7 @@ def test_a_full_disk(homeport: Homeport, small: Path, reserve: int) -> None:
     push_image(client, "a", "v1", b"x")
     push_image(client, "a", "v2", b"y")
     # Little enough for the rest to be read after the refusal, so that the client hears of it.
-    data = b"0123456789abcdef" * (MIB // 16) * 28
+    data = b"0123456789abcdef" * (MIB // 16) * (28 - reserve // MIB)
     location = begin_upload(client, "a")
     answer = client.patch(location, data)
     assert (answer.status, answer.error) == (507, "UNAVAILABLE")
