@@ -180,6 +180,10 @@ def rules_of(settings: Settings) -> Rules:
         manifest_bytes_max=settings.limits.manifest_bytes,
         sparse=settings.repositories.sparse,
         read_only=settings.server.read_only,
+        grace_seconds=settings.cleanup.grace,
+        untagged_seconds=settings.cleanup.untagged_after,
+        uploads_seconds=settings.cleanup.uploads_after,
+        trash_seconds=settings.cleanup.trash,
     )
 
 

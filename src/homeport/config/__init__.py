@@ -10,6 +10,7 @@ from homeport.config.references import SecretReference, SecretUnreadable, proces
 from homeport.config.settings import (
     Access,
     Bitwarden,
+    Cleanup,
     Client,
     ClientHost,
     Housekeeping,
@@ -35,6 +36,7 @@ __all__ = [
     "Access",
     "Address",
     "Bitwarden",
+    "Cleanup",
     "Client",
     "ClientHost",
     "ConfigError",

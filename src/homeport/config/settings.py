@@ -303,6 +303,25 @@ class Housekeeping(_Section):
     )
 
 
+class Cleanup(_Section):
+    """What goes by itself, and how long it can be brought back."""
+
+    schedule: Cron = _setting(
+        "0 3 * * 0",
+        "When the retention policy runs and the summary is sent: minute hour day month weekday, or 'never'."
+        " What nothing refers to goes all the time.",
+        live=True,
+    )
+    grace: Duration = _setting(
+        "24h", "How long something stays after the last reference to it was lost.", live=True, ge=3600
+    )
+    untagged_after: Duration = _setting(
+        "7d", "How long a manifest stays after its last tag was lost, unless a rule says otherwise.", live=True
+    )
+    uploads_after: Duration = _setting("24h", "Forget an upload of which no byte came for so long.", live=True, ge=3600)
+    trash: Duration = _setting("7d", "How long what was deleted can be brought back.", live=True, ge=86400)
+
+
 class Settings(_Section):
     """All settings. Everything has a default: an empty file is valid."""
 
@@ -319,6 +338,7 @@ class Settings(_Section):
     time_zone: Zone = _setting("UTC", "The time zone that schedules are meant in, such as Europe/Paris.", live=True)
     jobs: Jobs = Jobs()
     housekeeping: Housekeeping = Housekeeping()
+    cleanup: Cleanup = Cleanup()
     notify: Mapping[Name, Target] = _setting({}, "Who is told what happens, each under a name of its own.", live=True)
     secrets: Secrets = Secrets()
     log: Log = Log()

@@ -26,6 +26,16 @@ class Rules:
     keep_seconds: float = 24 * 3600.0
     #: A promise is not renewed more often than this, so that it does not cost a write for each request.
     keep_renewal_seconds: float = 3600.0
+    #: How long something stays after the last reference to it was lost.
+    grace_seconds: float = 24 * 3600.0
+    #: The same for a manifest, after its last tag was lost.
+    untagged_seconds: float = 7 * 24 * 3600.0
+    #: How long a blob that nothing links is absent to every reader before its bytes move.
+    condemned_seconds: float = 600.0
+    #: An upload of which no byte came for so long is forgotten.
+    uploads_seconds: float = 24 * 3600.0
+    #: How long what was deleted can be brought back.
+    trash_seconds: float = 7 * 24 * 3600.0
 
     def is_sparse(self, repository: str) -> bool:
         """Whether indexes of the repository may name children that are not here."""
