@@ -174,6 +174,12 @@ class ReferencedByManifest(RegistryError):
     code, status = "UNSUPPORTED", 405
 
 
+class NotInTrash(RegistryError):
+    """This is not in the trash, so it cannot be brought back."""
+
+    code, status = "MANIFEST_UNKNOWN", 404
+
+
 class NotFound(RegistryError):
     """There is nothing at this address."""
 

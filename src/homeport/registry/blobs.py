@@ -5,6 +5,9 @@ Holds (docs/format.md draws the protocol):
 - Only the upload whose own write hold still runs may make a row live. A lapsed hold is never renewed.
 - A repository offers a blob while it has a link to a live row. `keep_until` of the link is what clients were told; it
   never proves that there are bytes.
+- A row that nothing links is *condemned* first, and its bytes move in a later transaction that looks again: so whoever
+  found it live has had time to use it, and nobody is told of it any more when they go.
+- What is not linked, and what is linked and not referred to, has a row in `reviews`; what is unlinked one in the trash.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ from dataclasses import dataclass
 
 from homeport import events
 from homeport.db.database import Transaction
-from homeport.events import Origin
+from homeport.events import SYSTEM, Origin
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, BlobUploadUnknown, ReferencedByManifest
-from homeport.registry import repositories
+from homeport.registry import repositories, reviews, trash
 from homeport.registry.registry import Registry
+from homeport.registry.trash import TrashedBlob
 
 #: How many repositories are looked at for one that the caller may read, when a mount names no source.
 MOUNT_SOURCES_MAX = 1_000
@@ -33,6 +37,24 @@ class Blob:
     digest: Digest
     size: int
     location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A row as a sweep sees it: whether anything links it, and until when somebody writes its bytes (None: nobody)."""
+
+    state: str
+    size: int | None
+    location: str | None
+    changed_at: float
+    trash: str | None
+    linked: bool
+    held_until: float | None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing links it and nobody writes it."""
+        return not self.linked and self.held_until is None
 
 
 # --- facts ------------------------------------------------------------------------------------------------------
@@ -51,10 +73,12 @@ def hold(tx: Transaction, registry: Registry, digest: Digest, upload: str) -> Bl
     """
     now = registry.clock.now()
     tx.lock([digest])
-    tx.run(
+    is_new = tx.run(
         "INSERT INTO blobs (digest, state, changed_at) VALUES (?, 'arriving', ?) ON CONFLICT (digest) DO NOTHING",
         (digest, now),
     )
+    if is_new:
+        reviews.ask(tx, registry, reviews.BLOB, digest, now + registry.rules.grace_seconds)
     tx.run("DELETE FROM holds WHERE digest = ? AND expires_at <= ?", (digest, now))
     tx.run(
         # A second try of the same upload: its hold still runs, or the statement before would have dropped it.
@@ -78,7 +102,8 @@ def offer(tx: Transaction, registry: Registry, repository: str, blob: Blob, uplo
     if not held:
         raise BlobUploadUnknown("the upload took too long to finish")
     tx.run(
-        "UPDATE blobs SET state = 'live', size = ?, location = ?, changed_at = ? WHERE digest = ?",
+        "UPDATE blobs SET state = 'live', size = ?, location = ?, changed_at = ?, lost_at = NULL, trash = NULL"
+        " WHERE digest = ?",
         (blob.size, blob.location, now, blob.digest),
     )
     return link(tx, registry, repository, blob.digest)
@@ -87,28 +112,63 @@ def offer(tx: Transaction, registry: Registry, repository: str, blob: Blob, uplo
 def link(tx: Transaction, registry: Registry, repository: str, digest: Digest) -> int:
     """Let the repository offer a live blob, and promise that it stays for a day; the id of the repository."""
     now = registry.clock.now()
+    until = now + registry.rules.keep_seconds
     repository_id = repositories.ensure(tx, registry.clock, repository)
-    tx.run(
-        "INSERT INTO links (repository_id, digest, linked_at, keep_until, released_at) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (repository_id, digest) DO UPDATE SET keep_until = excluded.keep_until",
-        (repository_id, digest, now, now + registry.rules.keep_seconds, now),
+    known = tx.run(
+        "UPDATE links SET keep_until = ? WHERE repository_id = ? AND digest = ?", (until, repository_id, digest)
     )
+    if not known:
+        tx.run(
+            "INSERT INTO links (repository_id, digest, linked_at, keep_until, released_at) VALUES (?, ?, ?, ?, ?)",
+            (repository_id, digest, now, until, now),
+        )
+        reviews.ask(tx, registry, repository_id, digest, until)
+        trash.forget_link(tx, repository, digest)
     return repository_id
 
 
-def unlink(tx: Transaction, repository_id: int, digest: Digest) -> None:
-    """Stop offering the digest here. Its bytes go when no repository has a link to them any more."""
+def take_out(
+    tx: Transaction,
+    registry: Registry,
+    origin: Origin,
+    repository: str,
+    repository_id: int,
+    digest: Digest,
+    *,
+    reason: str | None,
+    manifest: tuple[str, bytes] | None = None,
+) -> None:
+    """Stop offering the digest here, and keep in the trash what it was: of a manifest its media type and bytes.
+
+    Its bytes go when no repository has a link to them any more. The caller has seen to it that nothing here names it.
+    """
+    row = tx.one("SELECT size FROM blobs WHERE digest = ?", (digest,))
+    assert row is not None
+    trash.keep_link(tx, registry, origin, repository, digest, row[0], reason=reason or "deleted", manifest=manifest)
     tx.run("DELETE FROM links WHERE repository_id = ? AND digest = ?", (repository_id, digest))
+    reviews.drop(tx, repository_id, digest)
+    if not tx.one("SELECT 1 FROM links WHERE digest = ? LIMIT 1", (digest,)):
+        reviews.look(tx, reviews.BLOB, digest, registry.clock.now())
     if not tx.one("SELECT 1 FROM links WHERE repository_id = ? LIMIT 1", (repository_id,)):
         repositories.forget(tx, repository_id)
+    kind = "blob.deleted" if manifest is None else "manifest.deleted"
+    events.append(tx, registry.clock, kind, origin, repository=repository, digest=digest, reason=reason)
 
 
 def release(tx: Transaction, registry: Registry, repository_id: int, digest: Digest) -> None:
     """Note that a reference to the digest was lost: the grace before a sweep counts from the last such loss."""
-    tx.run(
-        "UPDATE links SET released_at = ? WHERE repository_id = ? AND digest = ?",
-        (registry.clock.now(), repository_id, digest),
+    now = registry.clock.now()
+    known = tx.run(
+        "UPDATE links SET released_at = ? WHERE repository_id = ? AND digest = ?", (now, repository_id, digest)
     )
+    if known:
+        reviews.ask(tx, registry, repository_id, digest, now + registry.rules.grace_seconds_min)
+
+
+def look_at(tx: Transaction, registry: Registry, repository_id: int, digest: Digest) -> None:
+    """Have the link looked at at once: what it belonged to was swept, so its own grace has long been over."""
+    if tx.one("SELECT 1 FROM links WHERE repository_id = ? AND digest = ?", (repository_id, digest)):
+        reviews.look(tx, repository_id, digest, registry.clock.now())
 
 
 def missing(tx: Transaction, repository: str, digests: Iterable[Digest]) -> list[Digest]:
@@ -194,8 +254,93 @@ def _delete(tx: Transaction, registry: Registry, origin: Origin, repository: str
     )
     if named:
         raise ReferencedByManifest(f"{digest} is named by {named[0]}")
-    unlink(tx, repository_id, digest)
-    events.append(tx, registry.clock, "blob.deleted", origin, repository=repository, digest=digest)
+    take_out(tx, registry, origin, repository, repository_id, digest, reason=None)
+
+
+# --- facts: going ------------------------------------------------------------------------------------------------
+
+
+def condition(tx: Transaction, now: float, digest: Digest) -> Condition | None:
+    """The row as it is, locked against pushes; None where there is none."""
+    tx.lock([digest], exclusive=True)
+    row = tx.one("SELECT state, size, location, changed_at, trash FROM blobs WHERE digest = ?", (digest,))
+    if row is None:
+        return None
+    linked = tx.one("SELECT 1 FROM links WHERE digest = ? LIMIT 1", (digest,)) is not None
+    held = tx.one("SELECT max(expires_at) FROM holds WHERE digest = ? AND expires_at > ?", (digest, now))
+    assert held is not None
+    return Condition(*row, linked, held[0])
+
+
+def condemn(tx: Transaction, registry: Registry, digest: Digest) -> None:
+    """Let the blob be absent to every reader from now on. The caller has found it free, in this transaction."""
+    tx.run(
+        "UPDATE blobs SET state = 'condemned', changed_at = ?, trash = ? WHERE digest = ?",
+        (registry.clock.now(), f"{registry.clock.new_id()}-{digest.algorithm}-{digest.encoded}", digest),
+    )
+
+
+def retire(tx: Transaction, registry: Registry, digest: Digest, found: Condition) -> None:
+    """Move the bytes of a condemned blob to the trash, and drop its row. The caller has found it free just now.
+
+    A crash may come after the move and before the commit: the row is still condemned then, and the next try moves
+    nothing. Where a row does not know where its bytes are (they were never offered), the walk finds them.
+    """
+    if found.location is not None and found.trash is not None:
+        location = registry.blobs.retire(found.location, found.trash)
+        trash.keep_bytes(tx, registry, TrashedBlob(found.trash, digest, found.size, location))
+    tx.run("DELETE FROM holds WHERE digest = ?", (digest,))
+    tx.run("DELETE FROM blobs WHERE digest = ?", (digest,))
+
+
+def placed(tx: Transaction, digest: Digest) -> Blob | None:
+    """The blob where its row knows of bytes, whatever its state."""
+    row = tx.one("SELECT size, location FROM blobs WHERE digest = ? AND location IS NOT NULL", (digest,))
+    return Blob(digest, *row) if row else None
+
+
+def adopt(tx: Transaction, registry: Registry, found: Blob) -> bool:
+    """Give bytes that lie in a blob's place and that no row knows a row that offers nothing; whether they had none."""
+    now = registry.clock.now()
+    is_new = tx.run(
+        "INSERT INTO blobs (digest, state, size, location, changed_at) VALUES (?, 'arriving', ?, ?, ?)"
+        " ON CONFLICT (digest) DO NOTHING",
+        (found.digest, found.size, found.location, now),
+    )
+    if is_new:
+        reviews.ask(tx, registry, reviews.BLOB, found.digest, now + registry.rules.grace_seconds)
+    return bool(is_new)
+
+
+def unknown(tx: Transaction, digests: list[Digest]) -> set[Digest]:
+    """Those of `digests` that have no row."""
+    known: set[str] = set()
+    for some in _batches(digests):
+        marks = ",".join("?" * len(some))
+        known.update(d for (d,) in tx.all(f"SELECT digest FROM blobs WHERE digest IN ({marks})", some))  # noqa: S608
+    return {digest for digest in digests if digest not in known}
+
+
+def live(tx: Transaction, after: str, limit: int) -> list[tuple[Blob, float | None]]:
+    """At most `limit` live blobs behind `after`, and since when their bytes are known to be lost."""
+    rows = tx.all(
+        "SELECT digest, size, location, lost_at FROM blobs WHERE state = 'live' AND digest > ? ORDER BY digest LIMIT ?",
+        (after, limit),
+    )
+    return [(Blob(Digest(digest), size, location), lost_at) for digest, size, location, lost_at in rows]
+
+
+def note_lost(tx: Transaction, registry: Registry, blob: Blob, *, lost: bool) -> bool:
+    """Note that the bytes of a live row are not there, or are again; whether that is news, which is an event."""
+    now = registry.clock.now()
+    changed = tx.run(
+        "UPDATE blobs SET lost_at = ? WHERE digest = ? AND state = 'live' AND location = ? AND (lost_at IS NULL) = ?",
+        (now if lost else None, blob.digest, blob.location, lost),
+    )
+    if changed:
+        kind = "blob.lost" if lost else "blob.found"
+        events.append(tx, registry.clock, kind, SYSTEM, digest=blob.digest)
+    return bool(changed)
 
 
 # --- flows ------------------------------------------------------------------------------------------------------

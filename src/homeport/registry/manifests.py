@@ -18,6 +18,7 @@ from homeport import events
 from homeport.db.database import Transaction
 from homeport.events import Origin
 from homeport.oci import manifest as oci_manifest
+from homeport.oci.companions import SUBJECT_CHARACTERS
 from homeport.oci.digest import Digest
 from homeport.oci.errors import (
     BlobUploadUnknown,
@@ -165,10 +166,50 @@ def _retag(
     return True
 
 
+def take_out(
+    tx: Transaction,
+    registry: Registry,
+    origin: Origin,
+    repository: str,
+    repository_id: int,
+    digest: Digest,
+    *,
+    reason: str | None = None,
+    swept: bool = False,
+) -> None:
+    """Stop offering the manifest here, with every tag that points at it. The caller knows that no other one names it.
+
+    What it named begins its grace now, but where it was `swept`: then that has been over as long as its own.
+    """
+    row = tx.one(
+        "SELECT id, media_type, data FROM manifests WHERE repository_id = ? AND digest = ?", (repository_id, digest)
+    )
+    if row is None:
+        raise ManifestUnknown(digest)
+    manifest_id, media_type, data = row
+    for tag in tags.of_manifest(tx, manifest_id):
+        why = reason if swept else "its manifest was deleted"
+        tags.remove(tx, registry, origin, repository, repository_id, tag, reason=why)
+    named = tx.all(
+        "SELECT DISTINCT digest FROM manifest_references WHERE repository_id = ? AND manifest = ?",
+        (repository_id, digest),
+    )
+    tx.run("DELETE FROM manifests WHERE id = ?", (manifest_id,))
+    then = blobs.look_at if swept else blobs.release
+    for (target,) in named:
+        then(tx, registry, repository_id, target)
+    companions = tx.all(
+        "SELECT digest FROM companions WHERE repository_id = ? AND subject IN (?, ?)",
+        (repository_id, digest, digest[:SUBJECT_CHARACTERS]),
+    )
+    for (companion,) in companions:
+        blobs.look_at(tx, registry, repository_id, Digest(companion))
+    blobs.take_out(tx, registry, origin, repository, repository_id, digest, reason=reason, manifest=(media_type, data))
+
+
 def _delete(tx: Transaction, registry: Registry, origin: Origin, repository: str, digest: Digest) -> None:
     repository_id = repositories.find(tx, repository)
-    manifest_id = _find_id(tx, repository, digest)
-    if repository_id is None or manifest_id is None:
+    if repository_id is None:
         raise ManifestUnknown(digest)
     parent = tx.one(
         "SELECT manifest FROM manifest_references WHERE repository_id = ? AND digest = ? LIMIT 1",
@@ -176,17 +217,7 @@ def _delete(tx: Transaction, registry: Registry, origin: Origin, repository: str
     )
     if parent:
         raise ReferencedByManifest(f"{digest} is named by {parent[0]}")
-    for tag in tags.of_manifest(tx, manifest_id):
-        tags.remove(tx, registry, origin, repository, repository_id, tag, reason="its manifest was deleted")
-    named = tx.all(
-        "SELECT DISTINCT digest FROM manifest_references WHERE repository_id = ? AND manifest = ?",
-        (repository_id, digest),
-    )
-    tx.run("DELETE FROM manifests WHERE repository_id = ? AND digest = ?", (repository_id, digest))
-    for (target,) in named:
-        blobs.release(tx, registry, repository_id, target)
-    blobs.unlink(tx, repository_id, digest)
-    events.append(tx, registry.clock, "manifest.deleted", origin, repository=repository, digest=digest)
+    take_out(tx, registry, origin, repository, repository_id, digest)
 
 
 # --- flows ------------------------------------------------------------------------------------------------------

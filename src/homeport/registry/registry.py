@@ -36,6 +36,19 @@ class Rules:
     uploads_seconds: float = 24 * 3600.0
     #: How long what was deleted can be brought back.
     trash_seconds: float = 7 * 24 * 3600.0
+    #: What is to be looked at is looked at up to so much later, so that not all of a push comes due at once.
+    jitter_seconds: float = 60.0
+    #: An upload moves while its last byte is not older than this: longer than a body may stand still.
+    moving_seconds: float = 3600.0
+
+    @property
+    def grace_seconds_min(self) -> float:
+        """After this it is worth a look whether something may go: the least of all graces."""
+        return min(self.grace_seconds, self.untagged_seconds)
+
+    def untagged_seconds_of(self, repository: str) -> float:  # noqa: ARG002
+        """How long a manifest of the repository stays after its last tag was lost."""
+        return self.untagged_seconds
 
     def is_sparse(self, repository: str) -> bool:
         """Whether indexes of the repository may name children that are not here."""

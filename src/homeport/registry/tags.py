@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from homeport import events
 from homeport.db.database import Transaction
 from homeport.events import Origin
+from homeport.oci import companions
 from homeport.oci.digest import Digest
 from homeport.oci.errors import ManifestUnknown
 from homeport.registry import blobs, repositories
@@ -60,9 +61,9 @@ def set_tag(
     now = registry.clock.now()
     before = find(tx, repository_id, name)
     tx.run(
-        "INSERT INTO tags (repository_id, name, manifest_id, pushed_at) VALUES (?, ?, ?, ?) ON CONFLICT"
+        "INSERT INTO tags (repository_id, name, manifest_id, pushed_at, subject) VALUES (?, ?, ?, ?, ?) ON CONFLICT"
         " (repository_id, name) DO UPDATE SET manifest_id = excluded.manifest_id, pushed_at = excluded.pushed_at",
-        (repository_id, name, manifest_id, now),
+        (repository_id, name, manifest_id, now, companions.subject(name)),
     )
     if before is None or before.digest != digest:
         if before is not None:

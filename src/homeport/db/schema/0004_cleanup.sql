@@ -1,0 +1,128 @@
+-- compatibility: 1
+-- What a cleanup has to look at, and what can be brought back. Times are seconds since 1970 UTC.
+
+-- A tag that says in its name which manifest it belongs to, as cosign's signatures and the fallback of the referrers API
+-- do: that digest, or as much of a longer one as fits into a tag. Such a tag keeps nothing by itself.
+ALTER TABLE tags ADD COLUMN subject TEXT;
+UPDATE tags SET subject = substr(name, 1, 6) || ':' || substr(name, 8, 64)
+    WHERE substr(name, 1, 7) IN ('sha256-', 'sha512-')
+        AND length(substr(name, 8, 64)) = 64 AND trim(substr(name, 8, 64), '0123456789abcdef') = ''
+        AND substr(name, 72) IN ('', '.sig', '.att', '.sbom');
+CREATE INDEX tags_by_subject ON tags (repository_id, subject) WHERE subject IS NOT NULL;
+
+-- When the bytes of a live row were first found missing or cut short; NULL: nobody found that.
+ALTER TABLE blobs ADD COLUMN lost_at DOUBLE PRECISION;
+-- The name under which the bytes of a condemned row go to the trash: the same at every try.
+ALTER TABLE blobs ADD COLUMN trash TEXT;
+
+-- owner: registry/reviews.py
+-- What may have become superfluous, and when to look. repository_id 0: the blob itself, else the repository's link to it.
+-- Whatever nothing refers to has a row; a row says nothing but that somebody has to look. failures: how often a look
+-- could not be finished.
+CREATE TABLE reviews (
+    repository_id BIGINT NOT NULL,
+    digest TEXT NOT NULL,
+    due_at DOUBLE PRECISION NOT NULL,
+    failures INTEGER NOT NULL,
+    PRIMARY KEY (repository_id, digest)
+)$CLUSTERED;
+CREATE INDEX reviews_by_time ON reviews (due_at);
+INSERT INTO reviews (repository_id, digest, due_at, failures) SELECT repository_id, digest, keep_until, 0 FROM links;
+INSERT INTO reviews (repository_id, digest, due_at, failures)
+    SELECT 0, digest, changed_at + 86400, 0 FROM blobs b
+    WHERE NOT EXISTS (SELECT 1 FROM links l WHERE l.digest = b.digest);
+
+-- owner: registry/trash.py
+-- What a repository offered once and can offer again. media_type and data are a manifest's.
+CREATE TABLE trashed_links (
+    id $IDENTITY,
+    repository TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    size BIGINT NOT NULL,
+    media_type TEXT,
+    data $BYTES,
+    removed_at DOUBLE PRECISION NOT NULL,
+    actor TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    UNIQUE (repository, digest)
+);
+CREATE INDEX trashed_links_by_digest ON trashed_links (digest);
+CREATE INDEX trashed_links_by_time ON trashed_links (removed_at);
+
+-- owner: registry/trash.py
+-- Bytes that were taken out of their place. name: what the store was told to call them.
+CREATE TABLE trashed_blobs (
+    name TEXT NOT NULL PRIMARY KEY,
+    digest TEXT NOT NULL,
+    size BIGINT,
+    location TEXT NOT NULL,
+    retired_at DOUBLE PRECISION NOT NULL
+)$CLUSTERED;
+CREATE UNIQUE INDEX trashed_blobs_by_location ON trashed_blobs (location);
+CREATE INDEX trashed_blobs_by_digest ON trashed_blobs (digest);
+CREATE INDEX trashed_blobs_by_time ON trashed_blobs (retired_at);
+
+-- owner: garbage/totals.py
+-- What was cleaned up since the beginning, by what was counted, and how much of it the runs before `run` have told.
+CREATE TABLE cleanup_totals (
+    name TEXT NOT NULL PRIMARY KEY,
+    total BIGINT NOT NULL,
+    told BIGINT NOT NULL,
+    told_before BIGINT NOT NULL,
+    run BIGINT NOT NULL
+)$CLUSTERED;
+
+-- owner: garbage/guard.py
+-- The last time that was seen, and why nothing is deleted until a person says that the clock is right.
+CREATE TABLE cleanup_clock (
+    id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    seen_at DOUBLE PRECISION NOT NULL,
+    stopped TEXT
+);
+
+-- owner: garbage/brake.py
+-- Runs that would have removed too much. released_at: when a person let them.
+CREATE TABLE cleanup_brakes (
+    run BIGINT NOT NULL PRIMARY KEY,
+    tags BIGINT NOT NULL,
+    reason TEXT NOT NULL,
+    stopped_at DOUBLE PRECISION NOT NULL,
+    released_at DOUBLE PRECISION
+)$CLUSTERED;
+
+-- What keeps a link, whatever the time is: tags that are roots, the manifests that name it, the subject that it belongs
+-- to (by its manifest or by one of its tags). `keeper` is the tag or the digest.
+CREATE VIEW link_keepers AS
+    SELECT m.repository_id, m.digest, 'tag' AS kind, t.name AS keeper
+    FROM tags t JOIN manifests m ON m.id = t.manifest_id
+    WHERE t.subject IS NULL
+    UNION ALL
+    SELECT f.repository_id, f.digest, 'manifest' AS kind, f.manifest AS keeper
+    FROM manifest_references f
+    UNION ALL
+    SELECT m.repository_id, m.digest, 'subject' AS kind, s.digest AS keeper
+    FROM manifests m JOIN manifests s ON s.repository_id = m.repository_id AND s.digest = m.subject
+    UNION ALL
+    SELECT m.repository_id, m.digest, 'subject' AS kind, s.digest AS keeper
+    FROM tags t
+    JOIN manifests m ON m.id = t.manifest_id
+    JOIN manifests s ON s.repository_id = t.repository_id AND s.digest >= t.subject AND s.digest < t.subject || 'g'
+    WHERE t.subject IS NOT NULL;
+
+-- What belongs to a manifest: those that name it as their subject, and those under tags that do. `subject` may be the
+-- beginning of a digest.
+CREATE VIEW companions AS
+    SELECT m.repository_id, m.subject, m.digest
+    FROM manifests m WHERE m.subject IS NOT NULL
+    UNION ALL
+    SELECT t.repository_id, t.subject, m.digest
+    FROM tags t JOIN manifests m ON m.id = t.manifest_id WHERE t.subject IS NOT NULL;
+
+-- A repository's links with what decides when they may go.
+CREATE VIEW link_ages AS
+    SELECT r.name AS repository, l.repository_id, l.digest, b.size, l.linked_at, l.keep_until, l.released_at,
+        m.id AS manifest_id
+    FROM links l
+    JOIN repositories r ON r.id = l.repository_id
+    JOIN blobs b ON b.digest = l.digest
+    LEFT JOIN manifests m ON m.repository_id = l.repository_id AND m.digest = l.digest;
