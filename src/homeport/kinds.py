@@ -13,6 +13,7 @@ EVENTS: Final[dict[str, str]] = {
     "blob.pushed": "A blob was uploaded to the repository.",
     "blob.mounted": "A blob that another repository holds was linked into this one without being sent again.",
     "blob.deleted": "A blob was taken out of the repository.",
+    "upload.abandoned": "An upload was forgotten of which no byte had come for `cleanup.uploads_after`.",
     "manifest.pushed": "A manifest or index that the repository did not hold was pushed.",
     "manifest.deleted": "A manifest or index was taken out of the repository, with every tag that pointed at it.",
     "tag.set": "A tag was created or points at another manifest now.",
