@@ -16,6 +16,7 @@ EVENTS: Final[dict[str, str]] = {
     "blob.restored": "A blob was brought back from the trash into the repository.",
     "blob.lost": "The bytes of a blob are not on the disk in their size; pushing it again mends that.",
     "blob.found": "The bytes of a blob that were lost are there again.",
+    "upload.abandoned": "An upload was forgotten of which no byte had come for `cleanup.uploads_after`.",
     "manifest.pushed": "A manifest or index that the repository did not hold was pushed.",
     "manifest.deleted": "A manifest or index was taken out of the repository, with every tag that pointed at it.",
     "tag.set": "A tag was created or points at another manifest now.",

@@ -299,6 +299,23 @@ def placed(tx: Transaction, digest: Digest) -> Blob | None:
     return Blob(digest, *row) if row else None
 
 
+def on_the_way(tx: Transaction, registry: Registry, digest: Digest) -> list[TrashedBlob]:
+    """Where the bytes of a condemned blob are, if a crash came between their move and its commit."""
+    row = tx.one(
+        "SELECT size, location, trash FROM blobs WHERE digest = ? AND location IS NOT NULL AND trash IS NOT NULL",
+        (digest,),
+    )
+    if row is None:
+        return []
+    size, location, name = row
+    return [TrashedBlob(name, digest, size, registry.blobs.trash_location(location, name))]
+
+
+def is_trash(tx: Transaction, name: str) -> bool:
+    """Whether a condemned blob's bytes go under this name."""
+    return bool(tx.one("SELECT 1 FROM blobs WHERE trash = ?", (name,)))
+
+
 def adopt(tx: Transaction, registry: Registry, found: Blob) -> bool:
     """Give bytes that lie in a blob's place and that no row knows a row that offers nothing; whether they had none."""
     now = registry.clock.now()

@@ -63,6 +63,8 @@ class Registry:
     blobs: BlobStore
     clock: Clock
     rules: Rules = field(default_factory=Rules)
+    #: The uploads that requests of this process write to just now: nobody may forget them.
+    writing: set[str] = field(default_factory=set)
 
     def check_writable(self) -> None:
         """Every door through which a change comes asks this first. Raises `ReadOnly` with the operator's reason."""

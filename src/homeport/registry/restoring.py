@@ -48,7 +48,7 @@ def _manifest(tx: Transaction, repository: str, digest: Digest) -> tuple[str, by
 
 def _hold(tx: Transaction, registry: Registry, digest: Digest, upload: str) -> _Sources:
     blobs.hold(tx, registry, digest, upload)
-    return _Sources(blobs.placed(tx, digest), trash.bytes_of(tx, digest))
+    return _Sources(blobs.placed(tx, digest), [*blobs.on_the_way(tx, registry, digest), *trash.bytes_of(tx, digest)])
 
 
 def _offer(
@@ -121,9 +121,7 @@ class _Part:
     blobs: list[Digest]
 
 
-async def _needed(
-    registry: Registry, repository: str, digest: Digest, found: tuple[str, bytes]
-) -> list[_Part]:
+async def _needed(registry: Registry, repository: str, digest: Digest, found: tuple[str, bytes]) -> list[_Part]:
     """The manifest and those that it names, each after what it names, each once however often it is named."""
     parts: dict[Digest, _Part] = {}
     order: list[Digest] = []

@@ -79,7 +79,7 @@ def of(tx: Transaction, registry: Registry, link: Link, untagged_seconds: float 
         return Standing(Verdict.KEPT, keeper)
     now = registry.clock.now()
     since = link.released_at
-    if (why := protections.why_of(tx, link.repository_id, link.digest)) is not None:
+    if (why := in_use(tx, link.repository_id, link.digest)) is not None:
         return Standing(Verdict.WAITS, why, now + RECHECK_SECONDS, since)
     if link.keep_until > now:
         return Standing(Verdict.WAITS, "a client may rely on it", link.keep_until, since)
@@ -90,8 +90,23 @@ def of(tx: Transaction, registry: Registry, link: Link, untagged_seconds: float 
     began = uploads.oldest_moving(tx, link.repository, now - registry.rules.moving_seconds)
     if began is not None and link.keep_until >= began:
         # Whoever pushes this image was told that it is here, and is still busy with another part of it.
-        return Standing(Verdict.WAITS, "an upload that began while it was promised goes on", now + RECHECK_SECONDS, since)
+        return Standing(
+            Verdict.WAITS, "an upload that began while it was promised goes on", now + RECHECK_SECONDS, since
+        )
     return Standing(Verdict.GOES, what, since=since)
+
+
+def in_use(tx: Transaction, repository_id: int, digest: Digest) -> str | None:
+    """Who uses it, or something that it names, such as the config by which an engine knows an image; None: nobody."""
+    if not tx.one("SELECT 1 FROM protected_digests LIMIT 1"):
+        return None
+    row = tx.one(
+        "WITH RECURSIVE below (digest) AS (SELECT ? UNION SELECT n.digest FROM named_digests n"
+        " JOIN below b ON b.digest = n.manifest WHERE n.repository_id = ?)"
+        " SELECT p.digest FROM below JOIN protected_digests p ON p.digest = below.digest LIMIT 1",
+        (digest, repository_id),
+    )
+    return protections.why(tx, row[0]) if row else None
 
 
 def _grace(registry: Registry, link: Link, untagged_seconds: float | None) -> float:
@@ -152,4 +167,4 @@ def _rests(tx: Transaction, registry: Registry, repository_id: int, digest: str)
         return False
     now = registry.clock.now()
     end = max(link.keep_until, link.released_at + _grace(registry, link, None))
-    return end > now or protections.why_of(tx, repository_id, link.digest) is not None
+    return end > now or in_use(tx, repository_id, link.digest) is not None

@@ -6,31 +6,36 @@ Holds:
   (CVE-2026-32589).
 - One request writes to a session at a time. A newer one takes over, since the older is most likely a connection that
   died without our noticing; the epoch in the row tells a process that another one took over.
+- `moved_at` is true to about a minute for whatever grows, also in the middle of a request that lasts for hours, and
+  for a push in one request, which gets its row when it has lasted that long. Cleanups rely on it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from homeport import events
-from homeport.db.database import Transaction
-from homeport.events import Origin
+from homeport.db.database import DatabaseError, Transaction
+from homeport.events import SYSTEM, Origin
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUploadUnknown, DigestInvalid, UploadOutOfOrder, UploadTakenOver
 from homeport.registry import blobs
 from homeport.registry.blobs import Blob
 from homeport.registry.registry import Registry
-from homeport.storage.blobstore import UploadMissing, WrongOffset
+from homeport.storage.blobstore import StorageError, UploadMissing, WrongOffset
 
 
 @dataclass(slots=True)
 class _Known:
     """What this process remembers of a session: its epoch, and its size where that is certain."""
 
-    epoch: int
+    #: None: a push in one request that has no row yet.
+    epoch: int | None
+    #: When its row last said that it moves.
+    moved_at: float
     size: int | None = None
 
 
@@ -55,6 +60,8 @@ class Sessions:
 
 #: Sessions that are remembered; one that was forgotten is simply taken over again.
 SESSIONS_MAX = 10_000
+#: How old `moved_at` of an upload that grows may get.
+MOVED_SECONDS = 60.0
 
 
 # --- facts ------------------------------------------------------------------------------------------------------
@@ -99,6 +106,37 @@ def _offer(tx: Transaction, registry: Registry, origin: Origin, repository: str,
         events.append(tx, registry.clock, "blob.pushed", origin, repository=repository, digest=blob.digest)
 
 
+def _move(tx: Transaction, registry: Registry, origin: Origin, repository: str, upload: str, epoch: int | None) -> None:
+    """Note that the upload moves; that of a push in one request gets its row."""
+    if epoch is None:
+        _insert(tx, registry, origin, repository, upload)
+    elif not tx.run(
+        "UPDATE uploads SET moved_at = ? WHERE id = ? AND epoch = ?", (registry.clock.now(), upload, epoch)
+    ):
+        raise UploadTakenOver(upload) if _has_session(tx, upload) else BlobUploadUnknown(upload)
+
+
+def oldest_moving(tx: Transaction, repository: str, since: float) -> float | None:
+    """When the oldest of the repository's uploads began that moved at `since` or later."""
+    row = tx.one("SELECT min(started_at) FROM uploads WHERE repository = ? AND moved_at >= ?", (repository, since))
+    return row[0] if row else None
+
+
+def abandoned(tx: Transaction, before: float, limit: int) -> list[str]:
+    """At most `limit` uploads that have not moved since `before`, the longest first."""
+    rows = tx.all("SELECT id FROM uploads WHERE moved_at < ? ORDER BY moved_at LIMIT ?", (before, limit))
+    return [upload for (upload,) in rows]
+
+
+def _abandon(tx: Transaction, registry: Registry, upload: str, before: float) -> bool:
+    row = tx.one("DELETE FROM uploads WHERE id = ? AND moved_at < ? RETURNING repository, actor", (upload, before))
+    if row is None:  # It moved, or has ended.
+        return False
+    repository, actor = row
+    events.append(tx, registry.clock, "upload.abandoned", SYSTEM, repository=repository, reason=f"{actor} had begun it")
+    return True
+
+
 def _delete(tx: Transaction, origin: Origin, repository: str, upload: str) -> bool:
     return bool(
         tx.run("DELETE FROM uploads WHERE id = ? AND repository = ? AND actor = ?", (upload, repository, origin.actor))
@@ -116,8 +154,9 @@ async def start(registry: Registry, sessions: Sessions, origin: Origin, reposito
     """Begin a session; its id."""
     registry.check_writable()
     upload = registry.clock.new_id()
+    known = _Known(epoch=1, moved_at=registry.clock.now(), size=0)
     await registry.db.jot(_insert, registry, origin, repository, upload)
-    _remember(sessions, upload, _Known(epoch=1, size=0))
+    _remember(sessions, upload, known)
     return upload
 
 
@@ -143,7 +182,7 @@ async def append(
     """
     registry.check_writable()
     async with _turn(registry, sessions, origin, repository, upload) as (_, known):
-        return await _append(registry, upload, known, offset, chunks)
+        return await _append(registry, origin, repository, upload, known, offset, chunks)
 
 
 async def finish(
@@ -162,7 +201,7 @@ async def finish(
     """
     registry.check_writable()
     async with _turn(registry, sessions, origin, repository, upload) as (turn, known):
-        await _append(registry, upload, known, offset, chunks)
+        await _append(registry, origin, repository, upload, known, offset, chunks)
         turn.receiving = False
         known.size = None
         blob = await _settle(registry, origin, repository, upload, known.epoch, digest)
@@ -176,12 +215,19 @@ async def push(
     """A whole blob in one request. It needs no session, since nobody could resume it."""
     registry.check_writable()
     upload = registry.clock.new_id()
+    known = _Known(epoch=None, moved_at=registry.clock.now(), size=0)
+    registry.writing.add(upload)
     try:
-        await registry.blobs.append(upload, 0, chunks)
-        return await _settle(registry, origin, repository, upload, None, digest)
+        await _append(registry, origin, repository, upload, known, 0, chunks)
+        return await _settle(registry, origin, repository, upload, known.epoch, digest)
     except BaseException:
+        if known.epoch is not None:
+            with suppress(DatabaseError):  # The row is forgotten later, as every one that does not move.
+                await registry.db.write(_delete, origin, repository, upload)
         await registry.blobs.cancel(upload)
         raise
+    finally:
+        registry.writing.discard(upload)
 
 
 async def cancel(registry: Registry, sessions: Sessions, origin: Origin, repository: str, upload: str) -> None:
@@ -192,6 +238,22 @@ async def cancel(registry: Registry, sessions: Sessions, origin: Origin, reposit
         await registry.db.write(_delete, origin, repository, upload)
         await registry.blobs.cancel(upload)
     sessions.known.pop(upload, None)
+
+
+async def abandon(registry: Registry, limit: int) -> int:
+    """Forget at most `limit` uploads of which no byte came for as long as the rules say; how many those were."""
+    if registry.rules.read_only is not None:
+        return 0
+    before = registry.clock.now() - registry.rules.uploads_seconds
+    writing = registry.writing
+    found = await registry.db.read(abandoned, before, limit + len(writing))
+    count = 0
+    for upload in [upload for upload in found if upload not in writing][:limit]:
+        if await registry.db.write(_abandon, registry, upload, before):
+            count += 1
+            with suppress(StorageError):  # The next start discards what no session names.
+                await registry.blobs.cancel(upload)
+    return count
 
 
 async def discard_strays(registry: Registry) -> int:
@@ -218,7 +280,13 @@ async def _check_exists(registry: Registry, origin: Origin, repository: str, upl
 
 
 async def _append(
-    registry: Registry, upload: str, known: _Known, offset: int | None, chunks: AsyncIterable[bytes] | None
+    registry: Registry,
+    origin: Origin,
+    repository: str,
+    upload: str,
+    known: _Known,
+    offset: int | None,
+    chunks: AsyncIterable[bytes] | None,
 ) -> int:
     present = await registry.blobs.size(upload) if known.size is None else known.size
     if offset is not None and offset != present:
@@ -226,12 +294,32 @@ async def _append(
     if chunks is None and present:
         return present
     known.size = None  # Until it has ended well, only the store knows.
+    # Also without a chunk: an upload that never got a byte becomes one of no bytes, which is a blob like others.
+    coming = _noted(registry, origin, repository, upload, known, chunks or _nothing())
     try:
-        # Also without a chunk: an upload that never got a byte becomes one of no bytes, which is a blob like others.
-        known.size = await registry.blobs.append(upload, present, chunks or _nothing())
+        known.size = await registry.blobs.append(upload, present, coming)
     except WrongOffset as error:
         raise UploadOutOfOrder(f"it has {error.size} bytes", accepted_bytes=error.size) from error
+    except BlobUploadUnknown:  # It was forgotten meanwhile, so nobody can go on with what has come since.
+        await registry.blobs.cancel(upload)
+        raise
     return known.size
+
+
+async def _noted(
+    registry: Registry, origin: Origin, repository: str, upload: str, known: _Known, chunks: AsyncIterable[bytes]
+) -> AsyncIterator[bytes]:
+    """The chunks as they come; once a minute the row of the upload says that it moves.
+
+    Raises `BlobUploadUnknown` if there is no such row any more, `UploadTakenOver` if another process has it now.
+    """
+    async for chunk in chunks:
+        if _is_old(registry, known):
+            now = registry.clock.now()
+            await registry.db.jot(_move, registry, origin, repository, upload, known.epoch)
+            known.epoch = known.epoch or 1
+            known.moved_at = now
+        yield chunk
 
 
 async def _settle(
@@ -275,6 +363,7 @@ async def _turn(
     task = asyncio.current_task()
     assert task is not None
     turn = sessions.turns[upload] = _Turn(task)
+    registry.writing.add(upload)
     try:
         if waited:  # Whoever had the turn may have finished after all.
             await _check_exists(registry, origin, repository, upload)
@@ -285,19 +374,26 @@ async def _turn(
         raise
     finally:
         del sessions.turns[upload]
+        registry.writing.discard(upload)
         turn.over.set()
 
 
 async def _know(registry: Registry, sessions: Sessions, origin: Origin, repository: str, upload: str) -> _Known:
-    """What this process knows of the session, having taken it over where that is nothing."""
+    """What this process knows of the session, having taken it over where that is nothing, or old."""
     known = sessions.known.get(upload)
-    if known is None:
+    if known is None or _is_old(registry, known):
+        now = registry.clock.now()
         epoch = await registry.db.jot(_take_over, registry, origin, repository, upload)
         if epoch is None:
             raise BlobUploadUnknown(upload)
-        known = _Known(epoch)
+        known = _Known(epoch, moved_at=now)
         _remember(sessions, upload, known)
     return known
+
+
+def _is_old(registry: Registry, known: _Known) -> bool:
+    """Whether the row should say again that the upload moves; also after a clock was set back."""
+    return not 0 <= registry.clock.now() - known.moved_at < MOVED_SECONDS
 
 
 def _remember(sessions: Sessions, upload: str, known: _Known) -> None:

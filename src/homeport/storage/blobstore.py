@@ -118,6 +118,13 @@ class BlobStore(ABC):
     def blobs(self) -> AsyncIterator[tuple[Digest, str, int]]:
         """Digest, location and size of everything that lies in a blob's place, referenced or not."""
 
+    @abstractmethod
+    async def foreign(self) -> str | None:
+        """Who else keeps facts about these blobs, in words, so that one that we do not know may be theirs; None: nobody.
+
+        A volume of `distribution` that was not imported, for example.
+        """
+
     # --- trash: bytes that are going ----------------------------------------------------------------------------
 
     @abstractmethod
@@ -127,6 +134,14 @@ class BlobStore(ABC):
         The one piece of I/O that is allowed inside a transaction, so it is synchronous and quick. Idempotent: called
         again with the same arguments after a crash it returns the same. Missing bytes are no error.
         """
+
+    @abstractmethod
+    def trash_location(self, location: str, trash: str) -> str:
+        """Where `retire` puts the bytes with these arguments: its answer, also where that was lost. Touches nothing."""
+
+    @abstractmethod
+    def trashed(self) -> AsyncIterator[tuple[str, str, int]]:
+        """Location, name and size of everything that lies in the trash, listed somewhere or not."""
 
     @abstractmethod
     async def restore(self, trash: str, digest: Digest) -> str:

@@ -162,11 +162,23 @@ class FilesystemStore(BlobStore):
                     for blob in await self._read(self._folder.look, prefix, names[first : first + _LISTED_FILES]):
                         yield blob
 
+    async def foreign(self) -> str | None:
+        return await self._read(self._folder.foreign)
+
     # --- trash: bytes that are going ----------------------------------------------------------------------------
 
     def retire(self, location: str, trash: str) -> str:
         with _translated():
             return self._folder.retire(self._folder.blob_path(location), trash)
+
+    def trash_location(self, location: str, trash: str) -> str:  # noqa: ARG002 (a disk has one trash)
+        return self._folder.trash_location(trash)
+
+    async def trashed(self) -> AsyncIterator[tuple[str, str, int]]:
+        names = await self._read(self._folder.trashed)
+        for first in range(0, len(names), _LISTED_FILES):
+            for found in await self._read(self._folder.look_at_trash, names[first : first + _LISTED_FILES]):
+                yield found
 
     async def restore(self, trash: str, digest: Digest) -> str:
         return await self._write(self._folder.restore, self._folder.trash_path(trash), digest)

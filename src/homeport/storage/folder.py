@@ -31,6 +31,8 @@ from homeport.storage.disk import Disk
 BATCH_BYTES = 1 << 20
 
 _BLOBS = "docker/registry/v2/blobs"
+#: What `distribution` makes beside it, and we do not.
+_REPOSITORIES = "docker/registry/v2/repositories"
 _BLOB_LOCATION = re.compile(
     rf"{_BLOBS}/(?:sha256/([0-9a-f]{{2}})/\1[0-9a-f]{{62}}|sha512/([0-9a-f]{{2}})/\2[0-9a-f]{{126}})/data"
 )
@@ -248,11 +250,28 @@ class BlobFolder:
                 found.append((digest, location, size))
         return found
 
+    def foreign(self) -> str | None:
+        """Whether `distribution` keeps repositories and tags beside the blobs."""
+        repositories = self._root / _REPOSITORIES
+        return f"{_REPOSITORIES} holds repositories of another registry" if self.names(repositories) else None
+
     # --- trash --------------------------------------------------------------------------------------------------
+
+    def trash_location(self, trash: str) -> str:
+        return f"trash/{trash}"
+
+    def trashed(self) -> list[str]:
+        """The names in the trash."""
+        return sorted(name for name in self.names(self._trash) if _TRASH_NAME.fullmatch(name))
+
+    def look_at_trash(self, names: list[str]) -> list[tuple[str, str, int]]:
+        """Location, name and size of those that are files."""
+        sizes = ((name, self._disk.size(self._trash / name)) for name in names)
+        return [(self.trash_location(name), name, size) for name, size in sizes if size is not None]
 
     def retire(self, path: Path, trash: str) -> str:
         """Move the blob's file to the trash, and take away the folder that it leaves empty."""
-        location = f"trash/{trash}"
+        location = self.trash_location(trash)
         target = self.trash_path(location)
         self._make_folder(self._trash)
         try:

@@ -103,12 +103,21 @@ class FailingStore(BlobStore):
     def blobs(self) -> AsyncIterator[tuple[Digest, str, int]]:
         return self._each(self._store.blobs)
 
+    async def foreign(self) -> str | None:
+        return await self._do(self._store.foreign)
+
     def retire(self, location: str, trash: str) -> str:
         fails = self._count("retire")
         result = self._store.retire(location, trash)
         if fails:
             raise self._failure("retire")
         return result
+
+    def trash_location(self, location: str, trash: str) -> str:
+        return self._store.trash_location(location, trash)
+
+    def trashed(self) -> AsyncIterator[tuple[str, str, int]]:
+        return self._each(self._store.trashed)
 
     async def restore(self, trash: str, digest: Digest) -> str:
         return await self._do(self._store.restore, trash, digest)

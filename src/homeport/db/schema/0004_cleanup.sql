@@ -14,6 +14,7 @@ CREATE INDEX tags_by_subject ON tags (repository_id, subject) WHERE subject IS N
 ALTER TABLE blobs ADD COLUMN lost_at DOUBLE PRECISION;
 -- The name under which the bytes of a condemned row go to the trash: the same at every try.
 ALTER TABLE blobs ADD COLUMN trash TEXT;
+CREATE INDEX blobs_by_trash ON blobs (trash) WHERE trash IS NOT NULL;
 
 -- owner: registry/reviews.py
 -- What may have become superfluous, and when to look. repository_id 0: the blob itself, else the repository's link to it.
