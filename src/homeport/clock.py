@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar, overload
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,6 +65,10 @@ class Deadline:
         self._timeout.reschedule(None)
 
 
+#: Of the systems that have it, the clock that goes on while the machine sleeps.
+_ELAPSED: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class Clock(ABC):
     """Where time, randomness and threads come from."""
 
@@ -75,6 +79,10 @@ class Clock(ABC):
     @abstractmethod
     def monotonic(self) -> float:
         """Seconds since some start. Never goes back."""
+
+    @abstractmethod
+    def elapsed(self) -> float:
+        """As `monotonic`, with what the machine slept: by this the wall clock moves if nobody sets it."""
 
     @abstractmethod
     def random(self) -> float:
@@ -109,6 +117,9 @@ class SystemClock(Clock):
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def elapsed(self) -> float:
+        return time.clock_gettime(_ELAPSED)
 
     def random(self) -> float:
         return random.random()  # noqa: S311 (jitter is no secret)

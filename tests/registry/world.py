@@ -32,9 +32,14 @@ class MovableClock(SystemClock):
     """The machine's clock, put forward."""
 
     ahead = 0.0
+    #: By how much the time that it shows is wrong.
+    wrong = 0.0
 
     def now(self) -> float:
-        return super().now() + self.ahead
+        return super().now() + self.ahead + self.wrong
+
+    def elapsed(self) -> float:
+        return super().elapsed() + self.ahead
 
     def monotonic(self) -> float:
         return super().monotonic() + self.ahead

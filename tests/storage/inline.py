@@ -28,6 +28,9 @@ class InlineClock(Clock):
     def monotonic(self) -> float:
         return 0.0
 
+    def elapsed(self) -> float:
+        return 0.0
+
     def random(self) -> float:
         return self._random.random()
 

@@ -18,6 +18,9 @@ from homeport.config import ConfigError, Problem, Settings, process_environment,
 from homeport.db.database import DatabaseError, Transaction
 from homeport.db.sqlite import SqliteDatabase
 from homeport.events import SYSTEM
+from homeport.garbage.guard import ClockGuard
+from homeport.garbage.sweep import Pace, Sweeper
+from homeport.garbage.walk import Walker
 from homeport.housekeeping import Prune
 from homeport.jobs import queue, schedule
 from homeport.jobs.queue import Job
@@ -91,6 +94,8 @@ class Program:
     notifier: Notifier
     worker: Worker
     kinds: Mapping[str, Kind]
+    sweeper: Sweeper
+    walker: Walker
     #: Whether it is this process that keeps schedules, runs jobs and tells people.
     works: bool
     #: Whether requests are being answered, which must not be slowed down.
@@ -163,7 +168,22 @@ async def open_program(
     )
     kinds = _kinds(registry, lambda: program.settings)
     worker = _worker(registry, kinds, log, settings)
-    program = Program(settings, environ, registry, log, transport, secrets, notifier, worker, kinds, works)
+    guard = ClockGuard(registry)
+    pace = Pace(clock, busy=lambda: program.busy())  # noqa: PLW0108 (it is set later)
+    program = Program(
+        settings,
+        environ,
+        registry,
+        log,
+        transport,
+        secrets,
+        notifier,
+        worker,
+        kinds,
+        Sweeper(registry, log, guard, pace),
+        Walker(registry, log, guard, pace),
+        works,
+    )
     await program.apply(settings, targets)
     return program
 

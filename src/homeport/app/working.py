@@ -24,6 +24,8 @@ class Working:
             every(program.registry.clock, program.log, TICK_SECONDS, program.tick),
             program.worker.run(),
             program.notifier.run(),
+            program.sweeper.run(),
+            program.walker.run(),
         ]
 
     async def stop(self, seconds: float) -> None:

@@ -48,7 +48,7 @@ class Condition:
     location: str | None
     changed_at: float
     trash: str | None
-    linked: bool
+    linked: int
     held_until: float | None
 
     @property
@@ -263,13 +263,13 @@ def _delete(tx: Transaction, registry: Registry, origin: Origin, repository: str
 def condition(tx: Transaction, now: float, digest: Digest) -> Condition | None:
     """The row as it is, locked against pushes; None where there is none."""
     tx.lock([digest], exclusive=True)
-    row = tx.one("SELECT state, size, location, changed_at, trash FROM blobs WHERE digest = ?", (digest,))
-    if row is None:
-        return None
-    linked = tx.one("SELECT 1 FROM links WHERE digest = ? LIMIT 1", (digest,)) is not None
-    held = tx.one("SELECT max(expires_at) FROM holds WHERE digest = ? AND expires_at > ?", (digest, now))
-    assert held is not None
-    return Condition(*row, linked, held[0])
+    row = tx.one(
+        "SELECT state, size, location, changed_at, trash, EXISTS (SELECT 1 FROM links l WHERE l.digest = b.digest),"
+        " (SELECT max(expires_at) FROM holds h WHERE h.digest = b.digest AND expires_at > ?)"
+        " FROM blobs b WHERE digest = ?",
+        (now, digest),
+    )
+    return Condition(*row) if row else None
 
 
 def condemn(tx: Transaction, registry: Registry, digest: Digest) -> None:
@@ -294,8 +294,11 @@ def retire(tx: Transaction, registry: Registry, digest: Digest, found: Condition
 
 
 def placed(tx: Transaction, digest: Digest) -> Blob | None:
-    """The blob where its row knows of bytes, whatever its state."""
-    row = tx.one("SELECT size, location FROM blobs WHERE digest = ? AND location IS NOT NULL", (digest,))
+    """The blob whose bytes were durable in this place when its row was last written: it is live, or condemned."""
+    row = tx.one(
+        "SELECT size, location FROM blobs WHERE digest = ? AND state IN ('live', 'condemned') AND location IS NOT NULL",
+        (digest,),
+    )
     return Blob(digest, *row) if row else None
 
 

@@ -198,13 +198,22 @@ def take_out(
     then = blobs.look_at if swept else blobs.release
     for (target,) in named:
         then(tx, registry, repository_id, target)
-    companions = tx.all(
-        "SELECT digest FROM companions WHERE repository_id = ? AND subject IN (?, ?)",
-        (repository_id, digest, digest[:SUBJECT_CHARACTERS]),
-    )
-    for (companion,) in companions:
-        blobs.look_at(tx, registry, repository_id, Digest(companion))
+    for companion in _companions(tx, repository_id, digest):
+        blobs.look_at(tx, registry, repository_id, companion)
     blobs.take_out(tx, registry, origin, repository, repository_id, digest, reason=reason, manifest=(media_type, data))
+
+
+def _companions(tx: Transaction, repository_id: int, digest: Digest) -> list[Digest]:
+    """What belongs to the manifest: those whose subject it is, and those under tags that name it."""
+    rows = tx.all(
+        "SELECT digest FROM subject_manifests WHERE repository_id = ? AND subject = ?", (repository_id, digest)
+    )
+    rows += tx.all(
+        # The sign keeps SQLite from walking along all tags of the repository instead.
+        "SELECT digest FROM subject_tags WHERE subject IN (?, ?) AND +repository_id = ?",
+        (digest, digest[:SUBJECT_CHARACTERS], repository_id),
+    )
+    return [Digest(companion) for (companion,) in rows]
 
 
 def _delete(tx: Transaction, registry: Registry, origin: Origin, repository: str, digest: Digest) -> None:

@@ -1,8 +1,8 @@
 """Why a repository goes on offering something, or since when it need not.
 
-Holds: *what keeps a link* is a tag; a manifest that names it; the subject that it belongs to; a protection; a promise to
-a client; the grace after its last reference was lost; an upload on whose behalf somebody may rely on it. In doubt it is
-kept. The sweep, the plan and `homeport cleanup why` all ask here, so what is said is what is done.
+Holds: *what keeps a link* is a tag; a manifest that names it; the subject that it belongs to; a protection; a promise
+to a client; the grace after its last reference was lost; an upload on whose behalf somebody may rely on it. In doubt it
+is kept. The sweep, the plan and `homeport cleanup why` all ask here, so what is said is what is done.
 """
 
 from __future__ import annotations
@@ -100,13 +100,18 @@ def in_use(tx: Transaction, repository_id: int, digest: Digest) -> str | None:
     """Who uses it, or something that it names, such as the config by which an engine knows an image; None: nobody."""
     if not tx.one("SELECT 1 FROM protected_digests LIMIT 1"):
         return None
-    row = tx.one(
-        "WITH RECURSIVE below (digest) AS (SELECT ? UNION SELECT n.digest FROM named_digests n"
-        " JOIN below b ON b.digest = n.manifest WHERE n.repository_id = ?)"
-        " SELECT p.digest FROM below JOIN protected_digests p ON p.digest = below.digest LIMIT 1",
-        (digest, repository_id),
-    )
-    return protections.why(tx, row[0]) if row else None
+    waiting: list[str] = [digest]
+    seen: set[str] = {digest}
+    while waiting:
+        one = waiting.pop()
+        if tx.one("SELECT 1 FROM protected_digests WHERE digest = ? LIMIT 1", (one,)):
+            return protections.why(tx, one)
+        named = tx.all(
+            "SELECT digest FROM named_digests WHERE repository_id = ? AND manifest = ?", (repository_id, one)
+        )
+        waiting += [name for (name,) in named if name not in seen]
+        seen.update(waiting)
+    return None
 
 
 def _grace(registry: Registry, link: Link, untagged_seconds: float | None) -> float:
@@ -119,20 +124,22 @@ def _grace(registry: Registry, link: Link, untagged_seconds: float | None) -> fl
 
 def _keeper(tx: Transaction, registry: Registry, link: Link) -> str | None:
     """What refers to the link: a tag before a manifest before a subject."""
-    found = dict(
-        tx.all(
-            "SELECT kind, min(keeper) FROM link_keepers WHERE repository_id = ? AND digest = ? GROUP BY kind",
-            (link.repository_id, link.digest),
-        )
-    )
-    if "tag" in found:
-        return f"tag {found['tag']}"
-    if "manifest" in found:
-        return f"{found['manifest']} names it"
-    subject = found.get("subject")
+    if (tag := _first(tx, link, "tag")) is not None:
+        return f"tag {tag}"
+    if (manifest := _first(tx, link, "manifest")) is not None:
+        return f"{manifest} names it"
+    subject = _first(tx, link, "subject")
     if subject is None or not _lives(tx, registry, link.repository_id, subject, without=link.digest):
         return None
     return f"its subject {subject} is here"
+
+
+def _first(tx: Transaction, link: Link, kind: str) -> str | None:
+    row = tx.one(
+        "SELECT keeper FROM link_keepers WHERE repository_id = ? AND digest = ? AND kind = ? LIMIT 1",
+        (link.repository_id, link.digest, kind),
+    )
+    return row[0] if row else None
 
 
 def _lives(tx: Transaction, registry: Registry, repository_id: int, subject: str, *, without: str) -> bool:

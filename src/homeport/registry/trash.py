@@ -147,6 +147,17 @@ def purgeable(tx: Transaction, before: float, limit: int) -> list[TrashedBlob]:
     return list(map(_blob, rows))
 
 
+def may_purge(tx: Transaction, blob: TrashedBlob, before: float) -> bool:
+    """Whether these bytes are still in the trash, for so long, and nothing listed needs them."""
+    return bool(
+        tx.one(
+            "SELECT 1 FROM trashed_blobs b WHERE name = ? AND retired_at < ?"
+            " AND NOT EXISTS (SELECT 1 FROM trashed_links l WHERE l.digest = b.digest)",
+            (blob.name, before),
+        )
+    )
+
+
 def total_bytes(tx: Transaction) -> int:
     """How many bytes lie in the trash."""
     row = tx.one("SELECT coalesce(sum(size), 0) FROM trashed_blobs")

@@ -120,9 +120,9 @@ class BlobStore(ABC):
 
     @abstractmethod
     async def foreign(self) -> str | None:
-        """Who else keeps facts about these blobs, in words, so that one that we do not know may be theirs; None: nobody.
+        """Who else keeps facts about these blobs, in words, so that one that we do not know may be theirs.
 
-        A volume of `distribution` that was not imported, for example.
+        None: nobody. A volume of `distribution` that was not imported is an example.
         """
 
     # --- trash: bytes that are going ----------------------------------------------------------------------------

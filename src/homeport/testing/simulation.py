@@ -59,6 +59,9 @@ class SimulatedClock(Clock):
     def monotonic(self) -> float:
         return self._elapsed
 
+    def elapsed(self) -> float:
+        return self._elapsed
+
     def random(self) -> float:
         return self._random.random()
 

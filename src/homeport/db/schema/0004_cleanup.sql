@@ -8,7 +8,7 @@ UPDATE tags SET subject = substr(name, 1, 6) || ':' || substr(name, 8, 64)
     WHERE substr(name, 1, 7) IN ('sha256-', 'sha512-')
         AND length(substr(name, 8, 64)) = 64 AND trim(substr(name, 8, 64), '0123456789abcdef') = ''
         AND substr(name, 72) IN ('', '.sig', '.att', '.sbom');
-CREATE INDEX tags_by_subject ON tags (repository_id, subject) WHERE subject IS NOT NULL;
+CREATE INDEX tags_by_subject ON tags (subject, repository_id) WHERE subject IS NOT NULL;
 
 -- When the bytes of a live row were first found missing or cut short; NULL: nobody found that.
 ALTER TABLE blobs ADD COLUMN lost_at DOUBLE PRECISION;
@@ -110,15 +110,6 @@ CREATE VIEW link_keepers AS
     JOIN manifests s ON s.repository_id = t.repository_id AND s.digest >= t.subject AND s.digest < t.subject || 'g'
     WHERE t.subject IS NOT NULL;
 
--- What belongs to a manifest: those that name it as their subject, and those under tags that do. `subject` may be the
--- beginning of a digest.
-CREATE VIEW companions AS
-    SELECT m.repository_id, m.subject, m.digest
-    FROM manifests m WHERE m.subject IS NOT NULL
-    UNION ALL
-    SELECT t.repository_id, t.subject, m.digest
-    FROM tags t JOIN manifests m ON m.id = t.manifest_id WHERE t.subject IS NOT NULL;
-
 -- A repository's links with what decides when they may go.
 CREATE VIEW link_ages AS
     SELECT r.name AS repository, l.repository_id, l.digest, b.size, l.linked_at, l.keep_until, l.released_at,
@@ -127,3 +118,26 @@ CREATE VIEW link_ages AS
     JOIN repositories r ON r.id = l.repository_id
     JOIN blobs b ON b.digest = l.digest
     LEFT JOIN manifests m ON m.repository_id = l.repository_id AND m.digest = l.digest;
+
+-- Whether something refers to a link or blob, or somebody was asked to look at it. One of both is always so, unless
+-- something went wrong.
+CREATE VIEW attended_links AS
+    SELECT l.repository_id, l.digest,
+        EXISTS (SELECT 1 FROM reviews q WHERE q.repository_id = l.repository_id AND q.digest = l.digest)
+        OR EXISTS (SELECT 1 FROM link_keepers k WHERE k.repository_id = l.repository_id AND k.digest = l.digest)
+        AS attended
+    FROM links l;
+CREATE VIEW attended_blobs AS
+    SELECT b.digest,
+        EXISTS (SELECT 1 FROM links l WHERE l.digest = b.digest)
+        OR EXISTS (SELECT 1 FROM reviews q WHERE q.repository_id = 0 AND q.digest = b.digest)
+        AS attended
+    FROM blobs b;
+
+-- What belongs to a subject: manifests that name it, and those under tags that do. `name` tells those of one subject
+-- apart.
+CREATE VIEW subject_manifests AS
+    SELECT repository_id, subject, digest AS name, digest FROM manifests WHERE subject IS NOT NULL;
+CREATE VIEW subject_tags AS
+    SELECT t.repository_id, t.subject, t.name, m.digest
+    FROM tags t JOIN manifests m ON m.id = t.manifest_id WHERE t.subject IS NOT NULL;

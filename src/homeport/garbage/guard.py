@@ -1,0 +1,116 @@
+"""Whether the time can be believed, on which every grace rests. Owns the table `cleanup_clock`.
+
+Holds: once the wall clock has jumped, nothing is deleted until a person says that it is right, also not by another
+process or after a restart. A machine that was off for less than `OFF_SECONDS_MAX` has not jumped.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from homeport import events
+from homeport.clock import rfc3339
+from homeport.db.database import Transaction
+from homeport.events import SYSTEM, Origin
+from homeport.registry.registry import Registry
+
+#: By how much the wall clock may move more, or less, than time has passed.
+JUMP_SECONDS: Final = 3600.0
+#: How far ahead of what was last recorded the clock may be: for so long a machine is off without anybody wondering.
+OFF_SECONDS_MAX: Final = 3 * 86_400.0
+#: How often the time is recorded.
+RECORD_SECONDS: Final = 60.0
+
+
+class ClockGuard:
+    """Watches the clock of one process."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._seen: tuple[float, float] | None = None
+
+    async def stopped(self) -> str | None:
+        """Why nothing may be deleted, or None. Costs a point read, and once a minute a write."""
+        clock = self._registry.clock
+        now, elapsed = clock.now(), clock.elapsed()
+        before, self._seen = self._seen, (now, elapsed)
+        drift = None if before is None else (now - before[0]) - (elapsed - before[1])
+        found = await self._registry.db.read(_found, now, drift)
+        if found is not None and found[1]:
+            return found[0]
+        return await self._registry.db.write(_record, self._registry, drift)
+
+
+# --- facts ------------------------------------------------------------------------------------------------------
+
+
+def why_stopped(tx: Transaction) -> str | None:
+    """Why nothing is deleted at the moment."""
+    row = tx.one("SELECT stopped FROM cleanup_clock")
+    return row[0] if row else None
+
+
+def confirm(tx: Transaction, registry: Registry, origin: Origin) -> str | None:
+    """A person says that the clock is right; what had been wrong, or None."""
+    stopped = why_stopped(tx)
+    _see(tx, registry.clock.now(), None)
+    if stopped is not None:
+        events.append(tx, registry.clock, "cleanup.confirmed", origin, reason=stopped)
+    return stopped
+
+
+def _found(tx: Transaction, now: float, drift: float | None) -> tuple[str | None, bool] | None:
+    """What is known, and whether that is all there is to it: nothing has to be written."""
+    row = tx.one("SELECT seen_at, stopped FROM cleanup_clock")
+    if row is None:
+        return None
+    seen_at, stopped = row
+    is_fresh = 0 <= now - seen_at < RECORD_SECONDS and drift is not None and abs(drift) <= JUMP_SECONDS
+    return stopped, stopped is not None or is_fresh
+
+
+def _record(tx: Transaction, registry: Registry, drift: float | None) -> str | None:
+    """Write down the time, or that it jumped; why nothing may be deleted. `drift` is None when a process begins."""
+    now = registry.clock.now()
+    row = tx.one("SELECT seen_at, stopped FROM cleanup_clock")
+    if row is not None and row[1] is not None:
+        stopped: str = row[1]
+        return stopped
+    problem = _problem(now, _last_recorded(tx, row[0] if row else None), drift)
+    if problem is None:
+        _see(tx, now, None)
+        return None
+    # The time that was seen stays: what comes is compared with the last one that was right.
+    _see(tx, row[0] if row else now, problem)
+    events.append(tx, registry.clock, "cleanup.stopped", SYSTEM, reason=problem)
+    return problem
+
+
+def _last_recorded(tx: Transaction, seen_at: float | None) -> float | None:
+    newest = events.latest(tx, 1)
+    known = [at for at in (seen_at, newest[0].happened_at if newest else None) if at is not None]
+    return max(known, default=None)
+
+
+def _problem(now: float, recorded: float | None, drift: float | None) -> str | None:
+    if drift is not None and abs(drift) > JUMP_SECONDS:
+        return f"the clock jumped by {_hours(drift)} while Homeport ran; it shows {rfc3339(int(now))}"
+    gap = 0.0 if recorded is None else now - recorded
+    if gap < -JUMP_SECONDS:
+        return f"the clock shows {rfc3339(int(now))}, {_hours(gap)} before the last thing that happened"
+    if gap > OFF_SECONDS_MAX and drift is None:
+        return f"the clock shows {rfc3339(int(now))}, {_hours(gap)} after the last thing that happened"
+    return None
+
+
+def _see(tx: Transaction, seen_at: float, stopped: str | None) -> None:
+    tx.run(
+        "INSERT INTO cleanup_clock (id, seen_at, stopped) VALUES (1, ?, ?)"
+        " ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, stopped = excluded.stopped",
+        (seen_at, stopped),
+    )
+
+
+def _hours(seconds: float) -> str:
+    hours = abs(seconds) / 3600
+    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.0f} days"

@@ -1,0 +1,259 @@
+"""The sweep: looks at what may have become superfluous, and lets go of what is.
+
+The order of its steps is its safety (docs/format.md draws it, and the simulation tries it):
+1. A **link** goes when nothing keeps it (`registry/standing.py`), into the trash, in the transaction that looked.
+2. A **blob** that no link leads to and nobody writes is *condemned*: absent to every reader from that commit on.
+3. Not before `condemned_seconds` later another transaction looks again, moves its bytes to the trash and drops the row.
+4. When nothing that is listed in the trash needs them any more, the bytes are purged.
+
+Holds: there is no lock but that of the row which is looked at, and no moment when all is looked at. One broken thing is
+tried again later and stops nothing else. Nothing goes while the registry is read-only or the clock is in doubt.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from homeport.clock import Clock, rfc3339
+from homeport.db.database import DatabaseError, Transaction
+from homeport.events import SYSTEM, Origin
+from homeport.garbage import totals
+from homeport.garbage.guard import ClockGuard
+from homeport.observe import Log
+from homeport.registry import blobs, manifests, reviews, standing, trash, uploads
+from homeport.registry.registry import Registry
+from homeport.registry.reviews import BLOB, Review
+from homeport.registry.standing import Link, Standing, Verdict
+from homeport.registry.trash import TrashedBlob
+
+#: How much is looked at in one transaction, during which nobody else is served.
+BATCH: Final = 8
+#: How many bytes are purged, and rows of the trash forgotten, in one go.
+PURGE_BATCH: Final = 32
+EXPIRE_BATCH: Final = 500
+UPLOADS_BATCH: Final = 100
+#: How often is looked for work.
+IDLE_SECONDS: Final = 5.0
+#: After each step there is a pause of so many times its length: while requests are served, and while none is.
+PAUSE_BUSY: Final = 40.0
+PAUSE_IDLE: Final = 1.0
+PAUSE_SECONDS_MAX: Final = 2.0
+
+
+@dataclass(slots=True)
+class Pace:
+    """Gives way to requests: whoever cleans up rests after each step."""
+
+    clock: Clock
+    busy: Callable[[], bool]
+    _began: float = field(default=0.0)
+
+    def begin(self) -> None:
+        """A step begins."""
+        self._began = self.clock.monotonic()
+
+    async def rest(self) -> None:
+        """It has ended."""
+        took = self.clock.monotonic() - self._began
+        times = PAUSE_BUSY if self.busy() else PAUSE_IDLE
+        await self.clock.sleep(min(took * times, PAUSE_SECONDS_MAX))
+
+
+class Sweeper:
+    """Looks at what is due, again and again."""
+
+    def __init__(self, registry: Registry, log: Log, guard: ClockGuard, pace: Pace) -> None:
+        self._registry = registry
+        self._log = log
+        self._guard = guard
+        self._pace = pace
+
+    async def run(self) -> None:
+        """Sweep for as long as the program runs."""
+        while True:
+            try:
+                await self.sweep()
+            except Exception as error:  # noqa: BLE001 (a loop that died would be missed by nobody until it is needed)
+                self._log.error("sweep.failed", error=repr(error))
+            await self._registry.clock.sleep(IDLE_SECONDS)
+
+    async def sweep(self) -> None:
+        """Do all that is due now. Raises `DatabaseError`."""
+        for step in (self.look, self.purge, self.abandon):
+            while await self._may_delete():
+                self._pace.begin()
+                if not await step():
+                    break
+                await self._pace.rest()
+
+    async def sweep_now(self, untagged_seconds: float) -> None:
+        """Look at everything that nothing refers to, due or not, with this grace; again until nothing more goes."""
+        went = True
+        while went:
+            went, at = False, (0, "")
+            while await self._may_delete():
+                self._pace.begin()
+                page = await self._registry.db.read(reviews.after, *at, BATCH)
+                if not page:
+                    break
+                counts = await self._look_at(page, untagged_seconds)
+                went = went or bool(counts["manifests"] or counts["blobs"])
+                at = page[-1].repository_id, page[-1].digest
+                await self._pace.rest()
+
+    # --- steps --------------------------------------------------------------------------------------------------
+
+    async def look(self) -> bool:
+        """Look at some of what is due; whether there was any."""
+        page = await self._registry.db.read(reviews.due, self._registry.clock.now(), BATCH)
+        if page:
+            await self._look_at(page, None)
+        return bool(page)
+
+    async def purge(self) -> bool:
+        """Let go for good of some of what has been in the trash for long enough; whether there was any."""
+        registry = self._registry
+        before = registry.clock.now() - registry.rules.trash_seconds
+        expired = await registry.db.jot(trash.expire_links, before, EXPIRE_BATCH)
+        purged = await purge_bytes(registry, before, PURGE_BATCH)
+        for blob, error in purged.failed:
+            self._log.warning("purge.failed", digest=blob.digest, error=str(error))
+        return bool(expired or purged.count)
+
+    async def abandon(self) -> bool:
+        """Forget some of the uploads that nobody goes on with; whether there was any."""
+        count = await uploads.abandon(self._registry, UPLOADS_BATCH)
+        if count:
+            await self._registry.db.jot(totals.add, {"uploads": count})
+        return bool(count)
+
+    async def _may_delete(self) -> bool:
+        return self._registry.rules.read_only is None and await self._guard.stopped() is None
+
+    async def _look_at(self, page: list[Review], untagged_seconds: float | None) -> Counter[str]:
+        """Look at these in one transaction, or where that fails one by one."""
+        registry = self._registry
+        try:
+            return await registry.db.write(look_at, registry, page, untagged_seconds)
+        except DatabaseError:
+            raise
+        except Exception:  # noqa: BLE001 (which of them it was, the next lines find out)
+            counts: Counter[str] = Counter()
+        for review in page:
+            try:
+                counts += await registry.db.write(look_at, registry, [review], untagged_seconds)
+            except DatabaseError:
+                raise
+            except Exception as error:  # noqa: BLE001 (one that is broken in whatever way stops no other)
+                self._log.error("sweep.broken", digest=review.digest, error=repr(error))
+                await registry.db.write(_put_off, registry, review)
+        return counts
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What became of bytes that were let go of."""
+
+    count: int
+    failed: list[tuple[TrashedBlob, Exception]]
+
+
+async def purge_bytes(registry: Registry, before: float, limit: int) -> Purged:
+    """Purge bytes that were retired before `before` and that nothing needs, at most `limit`."""
+    found = await registry.db.read(trash.purgeable, before, limit)
+    failed: list[tuple[TrashedBlob, Exception]] = []
+    for blob in found:
+        if await registry.db.write(_forget_bytes, blob, before):
+            try:
+                await registry.blobs.purge(blob.location)
+            except Exception as error:  # noqa: BLE001 (the walk finds what is left)
+                failed.append((blob, error))
+    return Purged(len(found), failed)
+
+
+# --- facts ------------------------------------------------------------------------------------------------------
+
+
+def look_at(tx: Transaction, registry: Registry, page: list[Review], untagged_seconds: float | None) -> Counter[str]:
+    """Look at these anew, and let go of what may go; what that was."""
+    counts: Counter[str] = Counter()
+    for review in page:
+        if review.repository_id == BLOB:
+            counts += _look_at_blob(tx, registry, review)
+        else:
+            counts += _look_at_link(tx, registry, review, untagged_seconds)
+    totals.add(tx, counts)
+    return counts
+
+
+def _look_at_link(tx: Transaction, registry: Registry, review: Review, untagged_seconds: float | None) -> Counter[str]:
+    tx.lock([review.digest], exclusive=True)
+    link = standing.find(tx, review.repository_id, review.digest)
+    if link is None:
+        reviews.drop(tx, review.repository_id, review.digest)
+        return Counter()
+    found = standing.of(tx, registry, link, untagged_seconds)
+    if found.verdict is Verdict.KEPT:
+        reviews.drop(tx, review.repository_id, review.digest)
+        return Counter()
+    if found.verdict is Verdict.WAITS:
+        if review.due_at <= registry.clock.now():
+            reviews.ask(tx, registry, review.repository_id, review.digest, found.until)
+        return Counter()
+    return _let_go(tx, registry, link, found)
+
+
+def _let_go(tx: Transaction, registry: Registry, link: Link, found: Standing) -> Counter[str]:
+    assert found.since is not None
+    origin = Origin(SYSTEM.actor, run="cleanup")
+    reason = f"{found.reason} since {rfc3339(int(found.since))}"
+    if link.manifest_id is None:
+        blobs.take_out(tx, registry, origin, link.repository, link.repository_id, link.digest, reason=reason)
+        return Counter(blobs=1)
+    manifests.take_out(
+        tx, registry, origin, link.repository, link.repository_id, link.digest, reason=reason, swept=True
+    )
+    return Counter(manifests=1)
+
+
+def _look_at_blob(tx: Transaction, registry: Registry, review: Review) -> Counter[str]:
+    now, rules, digest = registry.clock.now(), registry.rules, review.digest
+    found = blobs.condition(tx, now, digest)
+    if found is None or found.linked:
+        reviews.drop(tx, BLOB, digest)
+        return Counter()
+    if found.held_until is not None:
+        reviews.look(tx, BLOB, digest, found.held_until)
+        return Counter()
+    if found.state == "condemned":
+        ready_at = found.changed_at + rules.condemned_seconds
+        if ready_at > now:
+            reviews.look(tx, BLOB, digest, ready_at)
+            return Counter()
+        blobs.retire(tx, registry, digest, found)
+        reviews.drop(tx, BLOB, digest)
+        return Counter(trashed=1, trashed_bytes=found.size or 0)
+    stays_until = found.changed_at + rules.grace_seconds
+    if found.state == "arriving" and stays_until > now:
+        reviews.look(tx, BLOB, digest, stays_until)
+        return Counter()
+    blobs.condemn(tx, registry, digest)
+    reviews.look(tx, BLOB, digest, now + rules.condemned_seconds)
+    return Counter()
+
+
+def _put_off(tx: Transaction, registry: Registry, review: Review) -> None:
+    reviews.fail(tx, registry, review)
+    totals.add(tx, {"failures": 1})
+
+
+def _forget_bytes(tx: Transaction, blob: TrashedBlob, before: float) -> bool:
+    """Let go of the row of these bytes, if that may still be done."""
+    if not trash.may_purge(tx, blob, before):
+        return False
+    trash.forget_bytes(tx, blob.name)
+    totals.add(tx, {"purged": 1, "purged_bytes": blob.size or 0})
+    return True

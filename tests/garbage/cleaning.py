@@ -1,0 +1,70 @@
+"""What tests of cleaning up talk to."""
+
+import io
+from pathlib import Path
+
+from homeport.clock import Clock
+from homeport.garbage.guard import ClockGuard
+from homeport.garbage.sweep import Pace, Sweeper
+from homeport.garbage.walk import Found, Walker
+from homeport.observe import Log
+from homeport.oci.digest import Digest
+from tests.registry.world import REPOSITORY, World
+
+HOUR, DAY = 3600.0, 86_400.0
+#: Behind every promise and grace of the defaults.
+LONG = 9 * DAY
+
+
+class Unpaced(Pace):
+    """Rests nowhere: tests have no requests to give way to."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock, lambda: False)
+
+    async def rest(self) -> None:
+        await self.clock.sleep(0)
+
+
+class Cleaning(World):
+    """A registry, its sweeper and its walker."""
+
+    def __init__(self, folder: Path) -> None:
+        self.said = io.StringIO()
+        super().__init__(folder, folder.parent / "homeport.db")
+        self.rule(jitter_seconds=0.0)
+
+    def open(self) -> None:
+        super().open()
+        log = Log(self.said, self.clock)
+        self.guard = ClockGuard(self.registry)
+        self.sweeper = Sweeper(self.registry, log, self.guard, Unpaced(self.clock))
+        self.walker = Walker(self.registry, log, self.guard, Unpaced(self.clock))
+
+    async def sweep(self) -> None:
+        """All that is due, condemned and retired."""
+        await self.sweeper.sweep()
+        self.pass_time(self.registry.rules.condemned_seconds)
+        await self.sweeper.sweep()
+
+    async def sweep_after(self, seconds: float) -> None:
+        """As `sweep`, when this time has passed."""
+        self.pass_time(seconds)
+        await self.sweep()
+
+    async def walk(self) -> Found:
+        return await self.walker.walk()
+
+    async def digests(self, repository: str = REPOSITORY) -> set[str]:
+        """What the repository offers."""
+        return {row[0] for row in await self.rows("SELECT digest FROM held_blobs WHERE repository = ?", repository)}
+
+    async def state(self, digest: Digest) -> str | None:
+        """The state of a blob's row; None: it has none."""
+        rows = await self.rows("SELECT state FROM blobs WHERE digest = ?", digest)
+        return rows[0][0] if rows else None
+
+    def trash(self) -> list[str]:
+        """The files in the trash."""
+        folder = self.folder / "trash"
+        return sorted(file.name for file in folder.iterdir()) if folder.exists() else []

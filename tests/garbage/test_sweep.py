@@ -1,0 +1,317 @@
+"""What the sweep lets go of, when, and what it keeps; one case after the other."""
+
+import asyncio
+import json
+
+import pytest
+
+from homeport.oci.digest import Digest
+from homeport.oci.errors import BlobUnknown, ManifestBlobUnknown
+from homeport.oci.manifest import parse
+from homeport.registry import blobs, manifests, reviews, tags
+from homeport.testing.images import Image, image, index
+from tests.garbage.cleaning import DAY, HOUR, LONG, Cleaning
+from tests.registry.world import ADA, REPOSITORY
+
+APP = image([b"layer one", b"layer two"])
+SIGNATURE = image([b"signed"], config=b'{"signature":1}', subject=APP)
+
+
+def cosign_tag(suffix: str = ".sig") -> str:
+    return f"sha256-{APP.digest.encoded}{suffix}"
+
+
+async def test_what_a_tag_leads_to_stays(cleaning: Cleaning) -> None:
+    await cleaning.push(APP, "latest")
+    before = await cleaning.digests()
+    await cleaning.sweep_after(LONG)
+    assert await cleaning.digests() == before
+    assert await cleaning.rows("SELECT count(*) FROM reviews") == [(0,)]  # Nothing is looked at twice for nothing.
+
+
+async def test_an_untagged_image_goes_after_its_grace(cleaning: Cleaning) -> None:
+    await cleaning.push(APP, "latest")
+    await cleaning.sweep_after(2 * DAY)
+    await tags.delete(cleaning.registry, ADA, REPOSITORY, "latest")
+    await cleaning.sweep_after(6.9 * DAY)
+    assert APP.digest in await cleaning.digests()
+    await cleaning.sweep_after(0.2 * DAY)
+    assert await cleaning.digests() == set()
+    assert await cleaning.rows("SELECT count(*) FROM blobs") == [(0,)]
+    assert len(cleaning.trash()) == 4
+    assert await cleaning.rows("SELECT count(*) FROM repositories") == [(0,)]
+
+
+async def test_a_blob_that_no_manifest_named_goes_when_its_promise_is_over(cleaning: Cleaning) -> None:
+    digest = await cleaning.blob(b"of a push that died")
+    await cleaning.sweep_after(DAY - HOUR)
+    assert digest in await cleaning.digests()
+    await cleaning.sweep_after(2 * HOUR)
+    assert await cleaning.digests() == set()
+    assert not cleaning.file(digest).exists()
+
+
+async def test_a_promise_that_was_renewed_keeps_it(cleaning: Cleaning) -> None:
+    digest = await cleaning.blob(b"HEAD again and again")
+    for _ in range(4):
+        cleaning.pass_time(0.9 * DAY)
+        await blobs.get_and_keep(cleaning.registry, REPOSITORY, digest)
+        await cleaning.sweep()
+    assert digest in await cleaning.digests()
+
+
+async def test_an_overwritten_tag_lets_go_of_what_it_pointed_at(cleaning: Cleaning) -> None:
+    """distribution keeps such manifests for ever (#2212, #2301, #2302)."""
+    other = image([b"layer one", b"a newer layer"])
+    await cleaning.push(APP, "latest")
+    await cleaning.push(other, "latest")
+    await cleaning.sweep_after(LONG)
+    assert await cleaning.digests() == {other.digest, *map(Digest.of, other.blobs)}
+
+
+async def test_a_layer_that_another_image_names_stays(cleaning: Cleaning) -> None:
+    other = image([b"layer one"], config=b'{"other":1}')
+    await cleaning.push(APP)
+    await cleaning.push(other, "latest")
+    await cleaning.sweep_after(LONG)
+    assert await cleaning.digests() == {other.digest, *map(Digest.of, other.blobs)}
+
+
+async def test_a_layer_that_another_repository_links_stays_there(cleaning: Cleaning) -> None:
+    await cleaning.push(APP)
+    await cleaning.push(APP, "latest", repository="other")
+    await cleaning.sweep_after(LONG)
+    assert await cleaning.digests() == set()
+    assert APP.digest in await cleaning.digests("other")
+    assert cleaning.trash() == []
+
+
+async def test_children_of_an_index_stay_with_it_and_go_with_it(cleaning: Cleaning) -> None:
+    """distribution deletes them (#3178, #3004, #2914)."""
+    both = index([APP, image([b"another platform"])])
+    await cleaning.push(both, "latest")
+    before = await cleaning.digests()
+    await cleaning.sweep_after(LONG)
+    assert await cleaning.digests() == before
+    await tags.delete(cleaning.registry, ADA, REPOSITORY, "latest")
+    await cleaning.sweep_after(LONG)
+    assert await cleaning.digests() == set()
+
+
+async def test_children_of_a_swept_index_have_no_grace_of_their_own(cleaning: Cleaning) -> None:
+    await cleaning.push(index([APP]), "latest")
+    await tags.delete(cleaning.registry, ADA, REPOSITORY, "latest")
+    await cleaning.sweep_after(7 * DAY + 1)
+    assert await cleaning.digests() == set()
+
+
+@pytest.mark.parametrize("names", [(), (cosign_tag(),), (cosign_tag(".att"),), (cosign_tag(".sbom"),)])
+async def test_a_signature_lives_and_dies_with_its_subject(cleaning: Cleaning, names: tuple[str, ...]) -> None:
+    await cleaning.push(APP, "latest")
+    await cleaning.push(SIGNATURE, *names)
+    await cleaning.sweep_after(LONG)
+    assert SIGNATURE.digest in await cleaning.digests()
+    await tags.delete(cleaning.registry, ADA, REPOSITORY, "latest")
+    await cleaning.sweep_after(LONG)
+    assert await cleaning.digests() == set()
+    assert await cleaning.rows("SELECT count(*) FROM tags") == [(0,)]
+
+
+async def test_a_cosign_tag_without_a_subject_field_lives_with_what_it_names(cleaning: Cleaning) -> None:
+    old = image([b"an old signature"], config=b'{"old":1}')
+    await cleaning.push(APP, "latest")
+    await cleaning.push(old, cosign_tag())
+    await cleaning.sweep_after(LONG)
+    assert old.digest in await cleaning.digests()
+    await tags.delete(cleaning.registry, ADA, REPOSITORY, "latest")
+    await cleaning.sweep_after(LONG)
+    assert await cleaning.digests() == set()
+
+
+async def test_a_fallback_index_lives_with_what_it_names(cleaning: Cleaning) -> None:
+    listed = index([SIGNATURE])
+    await cleaning.push(APP, "latest")
+    await cleaning.push(listed, APP.digest.fallback_tag)
+    await cleaning.sweep_after(LONG)
+    assert {listed.digest, SIGNATURE.digest} <= await cleaning.digests()
+    await tags.delete(cleaning.registry, ADA, REPOSITORY, "latest")
+    await cleaning.sweep_after(LONG)
+    assert await cleaning.digests() == set()
+
+
+async def test_a_tagged_referrer_outlives_its_subject(cleaning: Cleaning) -> None:
+    await cleaning.push(APP)
+    await cleaning.push(SIGNATURE, "kept")
+    await cleaning.sweep_after(LONG)
+    assert await cleaning.digests() == {SIGNATURE.digest, *map(Digest.of, SIGNATURE.blobs)}
+
+
+async def test_a_referrer_whose_subject_was_never_here_is_as_any_untagged_manifest(cleaning: Cleaning) -> None:
+    await cleaning.push(SIGNATURE)
+    await cleaning.sweep_after(6 * DAY)
+    assert SIGNATURE.digest in await cleaning.digests()
+    await cleaning.sweep_after(2 * DAY)
+    assert await cleaning.digests() == set()
+
+
+async def test_an_index_that_names_its_own_subject_does_not_keep_it_for_ever(cleaning: Cleaning) -> None:
+    twisted = _index_of_its_subject()
+    await cleaning.push(APP, "latest")
+    await cleaning.manifest(twisted)
+    await tags.delete(cleaning.registry, ADA, REPOSITORY, "latest")
+    await cleaning.sweep_after(LONG)
+    await cleaning.walk()
+    await cleaning.sweep()
+    assert await cleaning.digests() == set()
+
+
+async def test_a_push_across_a_sweep_finds_what_it_was_promised(cleaning: Cleaning) -> None:
+    """The first layer is here for two days when the last one arrives: the upload moved all the time."""
+    upload = await cleaning.start()
+    await cleaning.append(upload, b"a part of a layer", offset=0)
+    for data in APP.blobs:
+        await cleaning.blob(data)
+    for _ in range(5):
+        cleaning.pass_time(0.5 * HOUR)
+        for _ in range(10):
+            cleaning.pass_time(0.5 * HOUR)
+            await cleaning.append(upload, b".")
+        await cleaning.sweep()
+    await cleaning.finish(upload, Digest.of(b"a part of a layer" + b"." * 50))
+    await cleaning.manifest(APP, "latest")
+    await cleaning.sweep()
+    assert APP.digest in await cleaning.digests()
+
+
+async def test_what_was_swept_can_be_pushed_again(cleaning: Cleaning) -> None:
+    """distribution says that it has it and then does not serve it (#3254, #1848)."""
+    await cleaning.push(APP)
+    await cleaning.sweep_after(LONG)
+    with pytest.raises(BlobUnknown):
+        await blobs.get(cleaning.registry, REPOSITORY, Digest.of(APP.blobs[0]))
+    with pytest.raises(ManifestBlobUnknown):
+        await cleaning.manifest(APP)
+    await cleaning.push(APP, "latest")
+    assert (await manifests.get(cleaning.registry, REPOSITORY, "latest")).data == APP.data
+    await cleaning.sweep_after(LONG)
+    assert {APP.digest, *map(Digest.of, APP.blobs)} == await cleaning.digests()
+
+
+async def test_a_condemned_blob_is_absent_and_comes_back_with_a_push(cleaning: Cleaning) -> None:
+    digest = await cleaning.blob(b"condemned")
+    cleaning.pass_time(LONG)
+    await cleaning.sweeper.sweep()
+    assert await cleaning.state(digest) == "condemned"
+    assert cleaning.file(digest).exists()
+    with pytest.raises(BlobUnknown):
+        await blobs.get_and_keep(cleaning.registry, REPOSITORY, digest)
+    await cleaning.blob(b"condemned")
+    assert await cleaning.state(digest) == "live"
+    await cleaning.sweep_after(cleaning.registry.rules.condemned_seconds)
+    assert digest in await cleaning.digests()
+
+
+async def test_ten_minutes_lie_between_condemning_and_moving(cleaning: Cleaning) -> None:
+    digest = await cleaning.blob(b"condemned")
+    cleaning.pass_time(LONG)
+    await cleaning.sweeper.sweep()
+    cleaning.pass_time(590)
+    await cleaning.sweeper.sweep()
+    assert cleaning.file(digest).exists()
+    cleaning.pass_time(20)
+    await cleaning.sweeper.sweep()
+    assert not cleaning.file(digest).exists()
+
+
+async def test_a_blob_that_is_being_written_is_not_moved(cleaning: Cleaning) -> None:
+    digest = await cleaning.blob(b"written again")
+    cleaning.pass_time(LONG)
+    await cleaning.sweeper.sweep()
+    cleaning.pass_time(590)
+    await cleaning.registry.db.write(blobs.hold, cleaning.registry, digest, "f" * 32)
+    cleaning.pass_time(20)
+    await cleaning.sweeper.sweep()
+    assert await cleaning.state(digest) == "condemned"
+    assert cleaning.file(digest).exists()
+    cleaning.pass_time(600)
+    await cleaning.sweeper.sweep()
+    assert not cleaning.file(digest).exists()
+
+
+async def test_what_has_been_in_the_trash_for_long_enough_is_purged(cleaning: Cleaning) -> None:
+    await cleaning.push(APP)
+    await cleaning.sweep_after(LONG)
+    assert len(cleaning.trash()) == 4
+    await cleaning.sweep_after(6.9 * DAY)
+    assert len(cleaning.trash()) == 4
+    await cleaning.sweep_after(0.2 * DAY)
+    assert cleaning.trash() == []
+    for table in ("trashed_links", "trashed_blobs", "reviews", "links", "blobs", "holds"):
+        assert await cleaning.rows(f"SELECT count(*) FROM {table}") == [(0,)], table
+
+
+async def test_one_broken_thing_stops_no_other(cleaning: Cleaning, monkeypatch: pytest.MonkeyPatch) -> None:
+    """zot loops or aborts for ever (#4180), distribution aborts (#1960)."""
+    broken, fine = await cleaning.blob(b"broken"), await cleaning.blob(b"fine")
+    retire = cleaning.registry.blobs.retire
+
+    def refuse(location: str, trash: str) -> str:
+        if broken.encoded in location:
+            raise OSError("this one cannot be moved")
+        return retire(location, trash)
+
+    monkeypatch.setattr(cleaning.registry.blobs, "retire", refuse)
+    await cleaning.sweep_after(LONG)
+    assert not cleaning.file(fine).exists()
+    assert cleaning.file(broken).exists()
+    assert "this one cannot be moved" in cleaning.said.getvalue()
+    found = await cleaning.registry.db.read(reviews.find, reviews.BLOB, broken)
+    assert found is not None
+    assert found.failures == 1
+    monkeypatch.undo()
+    await cleaning.sweep_after(HOUR)
+    assert not cleaning.file(broken).exists()
+
+
+async def test_a_manifest_whose_bytes_are_missing_is_no_obstacle(cleaning: Cleaning) -> None:
+    """zot stops (#3503)."""
+    await cleaning.push(APP)
+    cleaning.file(APP.digest).unlink()
+    cleaning.file(Digest.of(APP.blobs[0])).write_bytes(b"")  # A file of no bytes.
+    await cleaning.sweep_after(LONG)
+    assert await cleaning.rows("SELECT count(*) FROM blobs") == [(0,)]
+
+
+async def test_nothing_goes_while_the_registry_is_read_only(cleaning: Cleaning) -> None:
+    await cleaning.push(APP)
+    cleaning.rule(read_only="we are moving")
+    await cleaning.sweep_after(LONG)
+    assert APP.digest in await cleaning.digests()
+
+
+async def test_everything_that_goes_is_told(cleaning: Cleaning) -> None:
+    await cleaning.push(APP, "latest")
+    await tags.delete(cleaning.registry, ADA, REPOSITORY, "latest")
+    before = len(await cleaning.events())
+    await cleaning.sweep_after(LONG)
+    told = (await cleaning.events())[before:]
+    assert sorted(event.kind for event in told) == ["blob.deleted"] * 3 + ["manifest.deleted"]
+    assert {event.actor for event in told} == {"system"}
+    assert all("since 20" in (event.reason or "") for event in told)
+
+
+async def test_two_sweepers_at_once_do_no_more_than_one(cleaning: Cleaning) -> None:
+    await cleaning.push(APP)
+    cleaning.pass_time(LONG)
+    await asyncio.gather(cleaning.sweeper.sweep(), cleaning.sweeper.sweep())
+    cleaning.pass_time(600)
+    await asyncio.gather(cleaning.sweeper.sweep(), cleaning.sweeper.sweep())
+    assert len(cleaning.trash()) == 4
+
+
+def _index_of_its_subject() -> Image:
+    """An index with a child that is its subject, too: each keeps the other."""
+    document = json.loads(index([APP]).data)
+    document["subject"] = document["manifests"][0]
+    media_type = document["mediaType"]
+    return Image(parse(json.dumps(document).encode(), media_type))
