@@ -27,12 +27,12 @@ def check_tag_glob(glob: str) -> str:
 
 def matches(globs: tuple[str, ...], text: str) -> bool:
     """Whether the text is one that any of `globs` means."""
-    return _compiled(globs).fullmatch(text) is not None
+    return bool(globs) and _compiled(globs).fullmatch(text) is not None
 
 
 @lru_cache(maxsize=1024)
 def _compiled(globs: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(map(_expression, globs)) if globs else r"(?!)", re.DOTALL)
+    return re.compile("|".join(map(_expression, globs)), re.DOTALL)
 
 
 def _expression(glob: str) -> str:

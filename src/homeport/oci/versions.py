@@ -2,7 +2,7 @@
 
 Source: semver 2.0, section 11, for what comes before what.
 
-Holds: a tag is a version if it is one to three numbers between dots, with a leading `v` or without. Behind them may stand
+Holds: a tag is a version if it is one to three numbers between dots, with or without a leading `v`. Behind them may be
 - a pre-release: a number (`1.4.2-1`), or a word that everybody uses for one (`1.4.2-rc.1`, `-rc1`, `-RC-1`, `1.4rc1`);
 - the variant, which is any other text behind a `-`: `-alpine`, `-rc.1-alpine`, `-slim-bookworm`, `-debian-12-r3`;
 - behind a `_`, the build, which is `+` in semver and a character that no tag may have. It makes no difference.
