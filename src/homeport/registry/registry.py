@@ -8,6 +8,7 @@ from homeport.clock import Clock
 from homeport.db.database import Database
 from homeport.oci import patterns
 from homeport.oci.errors import ReadOnly
+from homeport.registry.retention import Retention
 from homeport.storage.blobstore import BlobStore
 
 
@@ -36,6 +37,8 @@ class Rules:
     uploads_seconds: float = 24 * 3600.0
     #: How long what was deleted can be brought back.
     trash_seconds: float = 7 * 24 * 3600.0
+    #: Which tags stay, which never change, and where nothing goes by itself.
+    retention: Retention = field(default_factory=Retention)
 
     def is_sparse(self, repository: str) -> bool:
         """Whether indexes of the repository may name children that are not here."""
