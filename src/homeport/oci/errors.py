@@ -156,6 +156,23 @@ class Denied(RegistryError):
     code, status = "DENIED", 403
 
 
+class TagImmutable(RegistryError):
+    """This tag is immutable: it is neither moved to another image nor deleted.
+
+    Docker shows people the message and not the detail, so which tag it is, and which rule says so, is in both.
+    """
+
+    code, status = "DENIED", 403
+
+    @property
+    def message(self) -> str:
+        sentence = super().message
+        return f"{sentence.removesuffix('.')}: {self.detail}." if self.detail else sentence
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class Unsupported(RegistryError):
     """The registry does not do that."""
 
