@@ -342,5 +342,5 @@ def test_a_hundred_thousand_tags_take_no_time() -> None:
     ]
     before = time.process_time()
     found = decided(tags, *rules, immutable=(ImmutableTags("**", ("release-*",)),))
-    assert time.process_time() - before < 2  # 0.6 s where nothing else runs
+    assert time.process_time() - before < 2  # 0.7 s where nothing else runs
     assert len(found) == 100_000

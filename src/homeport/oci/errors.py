@@ -159,18 +159,19 @@ class Denied(RegistryError):
 class TagImmutable(RegistryError):
     """This tag is immutable: it is neither moved to another image nor deleted.
 
-    Docker shows people the message and not the detail, so which tag it is, and which rule says so, is in both.
+    Older versions of Docker show people no detail, so which tag it is, and which rule says so, is in the message.
     """
 
     code, status = "DENIED", 403
 
+    def __init__(self, which: str = "") -> None:
+        super().__init__()
+        self._which = which
+
     @property
     def message(self) -> str:
         sentence = super().message
-        return f"{sentence.removesuffix('.')}: {self.detail}." if self.detail else sentence
-
-    def __str__(self) -> str:
-        return self.message
+        return f"{sentence.removesuffix('.')}: {self._which}." if self._which else sentence
 
 
 class Unsupported(RegistryError):
