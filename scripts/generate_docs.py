@@ -175,7 +175,8 @@ def _default(setting: Setting) -> str:
     plain: Any = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Address | Path) else value
     if plain is None:
         return ""
-    return f"`{yaml.safe_dump(plain, default_flow_style=True).removesuffix(chr(10)).removesuffix('...').strip()}`"
+    text = yaml.safe_dump(plain, default_flow_style=True, width=1000)
+    return f"`{text.removesuffix(chr(10)).removesuffix('...').strip()}`"
 
 
 def errors_page() -> Iterator[str]:

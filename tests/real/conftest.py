@@ -15,12 +15,13 @@ from tests.support.processes import Config, Homeport
 
 CLIENTS = ("debian-docker", "docker", "skopeo", "buildah", "podman", "ctr")
 DaemonType = TypeVar("DaemonType", bound=Daemon)
+RULES: Config = {"repositories": {"immutable": [{"repositories": "fixed/**"}]}}
 OPEN: Config = {"access": {"anonymous": ["pull", "push"]}}
 
 
 def started(folder: Path, *, login: bool, tls: bool) -> Iterator[Registry]:
     server = Homeport(folder)
-    server.start({} if login else OPEN, tls=tls)
+    server.start(RULES if login else OPEN, tls=tls)
     yield Registry(server, server.host, "writer" if login else None)
     server.stop()
 

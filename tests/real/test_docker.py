@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.http.watching import eventually
 from tests.real.clients import ClientFailedError, Docker, digest_in
 from tests.real.conftest import Clients
 from tests.real.proxies import CuttingProxy
@@ -37,6 +38,28 @@ def test_who_may_only_pull_is_told_so_when_pushing(docker: Docker, login_registr
     assert docker.pull(reader, "shared/image")
     with pytest.raises(ClientFailedError, match=r"(?i)denied|unauthorized|insufficient"):
         docker.push(reader, "shared/image")
+
+
+def test_who_pushes_another_image_under_an_immutable_tag_is_told_so_at_once(
+    docker: Docker, login_registry: Registry, tmp_path: Path
+) -> None:
+    reference = login_registry.reference(f"fixed/{tmp_path.name.lower().replace('_', '-')}")
+    docker.login(login_registry)
+    docker.build(reference)
+    pushed = digest_in(docker.run("push", reference))
+    assert digest_in(docker.run("push", reference)) == pushed  # The same again.
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    docker.run("build", "--tag", reference, tmp_path)
+    logged = len(login_registry.server.log)
+
+    with pytest.raises(ClientFailedError, match=r": This tag is immutable: .*: 1 by \* \(fixed/\*\*\)\.\n"):
+        docker.run("push", reference)
+
+    def refusals() -> int:
+        return login_registry.server.log[logged:].count(" status=403 ")
+
+    assert eventually(lambda: refusals() > 0)
+    assert refusals() == 1, "it was tried again"
 
 
 def test_without_a_login_a_private_image_is_not_to_be_had(docker: Docker, login_registry: Registry) -> None:

@@ -32,6 +32,7 @@ from homeport.notify.notifier import Notifier
 from homeport.notify.targets import Target, targets_of
 from homeport.observe import Level, Log
 from homeport.registry.registry import Registry, Rules
+from homeport.registry.retention import ImmutableTags, KeepRule, Retention
 from homeport.secretstore.store import SecretStore
 from homeport.storage.filesystem import FilesystemStore
 
@@ -204,6 +205,16 @@ def rules_of(settings: Settings) -> Rules:
         untagged_seconds=settings.cleanup.untagged_after,
         uploads_seconds=settings.cleanup.uploads_after,
         trash_seconds=settings.cleanup.trash,
+        retention=retention_of(settings),
+    )
+
+
+def retention_of(settings: Settings) -> Retention:
+    """What the settings say is to be kept."""
+    return Retention(
+        keep=tuple(KeepRule(**dict(rule)) for rule in settings.cleanup.keep),
+        immutable=tuple(ImmutableTags(**dict(each)) for each in settings.repositories.immutable),
+        protected=settings.repositories.protected,
     )
 
 

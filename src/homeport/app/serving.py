@@ -143,6 +143,7 @@ def _options(settings: Settings) -> Options:
         page_entries_max=settings.limits.page_entries,
         header_bytes_max=settings.limits.header_bytes,
         body_idle_seconds=server.body_idle_seconds,
+        not_pulls=settings.cleanup.not_pulls,
     )
 
 

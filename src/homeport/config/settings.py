@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from homeport.config.plans import Cron, EventPattern, HeaderName, Place, Zone
 from homeport.config.references import LocalSecret, Secret
 from homeport.config.values import (
     Address,
+    AgentGlob,
     Count,
     Duration,
     FilePath,
@@ -30,8 +31,10 @@ from homeport.config.values import (
     ServerUrl,
     Size,
     Subject,
+    TagGlob,
     Url,
     parse_rights,
+    refusal,
 )
 
 DATABASE_FILE = "homeport.db"
@@ -157,11 +160,41 @@ class Storage(_Section):
     reserve_bytes: Size = _setting("1GiB", "Keep at least this much of the disk free.")
 
 
+class _SomeTags(_Section):
+    repositories: Pattern = Field(
+        description="Which repositories: team/app, team/* (one level), team/** (every level)."
+    )
+    tags: tuple[TagGlob, ...] = Field(
+        default=("*",), description="Which of their tags: '*' is any characters, '?' is one."
+    )
+    not_tags: tuple[TagGlob, ...] = Field(default=(), description="Those of them that are not meant.")
+
+    @model_validator(mode="after")
+    def _some_are_left(self) -> _SomeTags:
+        if not self.tags:
+            raise ValueError("'tags' names none; leave it out where all are meant")
+        if "*" in self.not_tags:
+            raise ValueError("'not_tags' leaves no tag; take the '*' out")
+        return self
+
+
+class ImmutableTags(_SomeTags):
+    """Tags that, once pushed, are neither moved nor deleted."""
+
+
 class Repositories(_Section):
     """What holds for repositories by their pattern."""
 
     sparse: tuple[Pattern, ...] = _setting(
         (), "Where an index may name manifests that are not here, as mirrors need.", live=True
+    )
+    immutable: tuple[ImmutableTags, ...] = _setting(
+        (),
+        "Tags that, once pushed, are neither moved nor deleted; `latest` makes no exception.",
+        live=True,
+    )
+    protected: tuple[Pattern, ...] = _setting(
+        (), "Where no tag goes by itself: people can delete them, rules and mirrors cannot.", live=True
     )
 
 
@@ -303,6 +336,56 @@ class Housekeeping(_Section):
     )
 
 
+class KeepRule(_SomeTags):
+    """What is kept of some tags: a tag stays if any of the conditions keeps it, and goes if none does."""
+
+    newest: Count | None = Field(default=None, description="Keep so many tags, those pushed last.", ge=1)
+    newest_of_minor: Count | None = Field(
+        default=None,
+        description="Keep so many versions of each minor and variant: of 1.4.1, 1.4.2, 1.5.0 and 1.4.2-alpine, with 1,"
+        " all but the first.",
+        ge=1,
+    )
+    pushed_within: Duration | None = Field(default=None, description="Keep what was pushed so lately.", gt=0)
+    pulled_within: Duration | None = Field(
+        default=None, description="Keep what was pulled so lately, or pushed and not pulled yet.", gt=0
+    )
+    always: tuple[TagGlob, ...] = Field(default=(), description="Keep the tags of these names.")
+    untagged_after: Duration | None = Field(
+        default=None, description="How long a manifest stays after its last tag was lost, in these repositories."
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> KeepRule:
+        conditions = (self.newest, self.newest_of_minor, self.pushed_within, self.pulled_within)
+        if self.always or any(condition is not None for condition in conditions):
+            return self
+        if self.untagged_after is None:
+            raise ValueError(
+                "says nothing to keep, so every tag would go; give it one of 'newest', 'newest_of_minor',"
+                " 'pushed_within', 'pulled_within' and 'always', or 'untagged_after' alone"
+            )
+        if self.model_fields_set & {"tags", "not_tags"}:
+            raise ValueError("has only 'untagged_after', which is not about tags; take 'tags' and 'not_tags' out")
+        return self
+
+
+def _differ(rules: tuple[KeepRule, ...]) -> tuple[KeepRule, ...]:
+    """`rules`, no two of which say something about the same, so that the first would silently win."""
+    about: dict[Any, int] = {}
+    graces: dict[str, int] = {}
+    for number, rule in enumerate(rules):
+        first = about.setdefault((rule.repositories, frozenset(rule.tags), frozenset(rule.not_tags)), number)
+        if first != number:
+            text = f"is about the same tags of the same repositories as cleanup.keep[{first}]; make one rule of them"
+            raise refusal(text, number)
+        if rule.untagged_after is not None and (first := graces.setdefault(rule.repositories, number)) != number:
+            raise refusal(
+                f"is said for the same repositories in cleanup.keep[{first}] already", number, "untagged_after"
+            )
+    return rules
+
+
 class Cleanup(_Section):
     """What goes by itself, and how long it can be brought back."""
 
@@ -320,6 +403,17 @@ class Cleanup(_Section):
     )
     uploads_after: Duration = _setting("24h", "Forget an upload of which no byte came for so long.", live=True, ge=3600)
     trash: Duration = _setting("7d", "How long what was deleted can be brought back.", live=True, ge=86400)
+    keep: Annotated[tuple[KeepRule, ...], AfterValidator(_differ)] = _setting(
+        (),
+        "The retention policy: of the rules that are about a tag, the one with the longest pattern of repositories"
+        " decides; a tag that none is about stays.",
+        live=True,
+    )
+    not_pulls: tuple[AgentGlob, ...] = _setting(
+        ("homeport*", "*trivy*", "*grype*", "*syft*", "*clair*", "*regclient*", "*regsync*", "*harbor*", "diun*"),
+        "Programs whose pulls do not count for `pulled_within`, by their User-Agent: scanners and mirrors.",
+        live=True,
+    )
 
 
 class Settings(_Section):

@@ -9,9 +9,18 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, Strict, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    PlainSerializer,
+    PlainValidator,
+    Strict,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from homeport.oci import patterns
+from homeport.oci import globs, patterns
 
 _NUMBER_WITH_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
 _BYTES = {"": 1, "B": 1} | {
@@ -26,6 +35,12 @@ _EVERYBODY = "anonymous"
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
 
 _SERVER_URL = re.compile(rf"https?://({_HOST_NAME.pattern})(/[A-Za-z0-9._~/-]*)?")
+
+
+def refusal(message: str, *location: str | int) -> ValidationError:
+    """What a check of several values raises to refuse the one at this place among them, and not all."""
+    error = PydanticCustomError("refused", "{message}", {"message": message})
+    return ValidationError.from_exception_data("", [InitErrorDetails(type=error, loc=location, input=None)])
 
 
 def _quantity(value: Any, units: dict[str, int], example: str) -> float:
@@ -107,6 +122,22 @@ def check_pattern(value: str) -> str:
     return value
 
 
+def _check_tag_glob(value: str) -> str:
+    try:
+        return globs.check_tag_glob(value)
+    except ValueError:
+        raise ValueError(
+            "must be a glob that a tag can match, such as v*, release-* or 1.?: letters, digits, _ . and -,"
+            " '*' (any characters) and '?' (one)"
+        ) from None
+
+
+def _check_agent_glob(value: str) -> str:
+    if not value.isprintable() or not 1 <= len(value) <= globs.CHARACTERS_MAX:
+        raise ValueError("must be a glob of User-Agent headers, such as *trivy*: '*' is any characters, '?' is one")
+    return value
+
+
 def _check_name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise ValueError("must be a name: a letter or digit, then at most 127 of letters, digits and . _ @ + -")
@@ -167,6 +198,8 @@ ProxyUrl = Annotated[str, AfterValidator(_check_proxy)]
 #: One that may lie below a path.
 ServerUrl = Annotated[str, AfterValidator(_check_place_of_a_server)]
 Pattern = Annotated[str, AfterValidator(check_pattern)]
+TagGlob = Annotated[str, AfterValidator(_check_tag_glob)]
+AgentGlob = Annotated[str, AfterValidator(_check_agent_glob)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Subject = Annotated[str, AfterValidator(_check_subject)]
 HostName = Annotated[str, AfterValidator(_check_host_name)]

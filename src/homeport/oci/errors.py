@@ -156,6 +156,24 @@ class Denied(RegistryError):
     code, status = "DENIED", 403
 
 
+class TagImmutable(RegistryError):
+    """This tag is immutable: it is neither moved to another image nor deleted.
+
+    Older versions of Docker show people no detail, so which tag it is, and which rule says so, is in the message.
+    """
+
+    code, status = "DENIED", 403
+
+    def __init__(self, which: str = "") -> None:
+        super().__init__()
+        self._which = which
+
+    @property
+    def message(self) -> str:
+        sentence = super().message
+        return f"{sentence.removesuffix('.')}: {self._which}." if self._which else sentence
+
+
 class Unsupported(RegistryError):
     """The registry does not do that."""
 

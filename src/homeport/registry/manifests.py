@@ -91,9 +91,16 @@ def _check_references(tx: Transaction, registry: Registry, repository: str, mani
 
 
 def _prepare(
-    tx: Transaction, registry: Registry, repository: str, digest: Digest, manifest: Manifest, upload: str
+    tx: Transaction,
+    registry: Registry,
+    repository: str,
+    digest: Digest,
+    manifest: Manifest,
+    names: Sequence[str],
+    upload: str,
 ) -> Blob | None:
     # Before a byte is written: most refused manifests are refused here.
+    tags.check_movable(tx, registry, repository, names, digest)
     _check_references(tx, registry, repository, manifest)
     return blobs.hold(tx, registry, digest, upload)
 
@@ -250,7 +257,10 @@ async def push(
     digest: Digest,
     names: Sequence[str],
 ) -> Pushed:
-    """Store a manifest under the digest that the client gave it, and set tags on it; all or nothing."""
+    """Store a manifest under the digest that the client gave it, and set tags on it; all or nothing.
+
+    Raises `TagImmutable` where one of the tags points at another and never changes.
+    """
     registry.check_writable()
     if len(data) > registry.rules.manifest_bytes_max:
         raise ManifestTooLarge(f"{len(data)} bytes, at most {registry.rules.manifest_bytes_max} are accepted")
@@ -272,7 +282,7 @@ async def push(
 async def delete(registry: Registry, origin: Origin, repository: str, digest: Digest) -> None:
     """Take the manifest out of the repository, with every tag that points at it.
 
-    Raises `ManifestUnknown`, or `ReferencedByManifest` while an index of the repository names it.
+    Raises `ManifestUnknown`, `TagImmutable`, or `ReferencedByManifest` while an index of the repository names it.
     """
     registry.check_writable()
     await registry.db.write(_delete, registry, origin, repository, digest)
@@ -288,7 +298,7 @@ async def _store(
     registry: Registry, origin: Origin, repository: str, digest: Digest, manifest: Manifest, names: Sequence[str]
 ) -> None:
     upload = registry.clock.new_id()
-    present = await registry.db.jot(_prepare, registry, repository, digest, manifest, upload)
+    present = await registry.db.jot(_prepare, registry, repository, digest, manifest, names, upload)
     if present is not None and await registry.blobs.stat(present.location) == len(manifest.data):
         blob = present
     else:

@@ -1,7 +1,8 @@
 """When each tag and digest was last pulled. Owns the table `pulls`.
 
 Holds: a pull costs no write. Pulls are counted in memory and written together, once a minute, so what a crash loses is
-a minute of them. HEAD is no pull: it is how clients look whether something changed.
+a minute of them. HEAD is no pull: it is how clients look whether something changed. Nor is what scanners and mirrors
+ask for (`server/pullers.py`), since it says nothing of whether an image is wanted.
 """
 
 from __future__ import annotations

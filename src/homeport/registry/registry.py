@@ -8,6 +8,7 @@ from homeport.clock import Clock
 from homeport.db.database import Database
 from homeport.oci import patterns
 from homeport.oci.errors import ReadOnly
+from homeport.registry.retention import Retention, untagged_seconds
 from homeport.storage.blobstore import BlobStore
 
 
@@ -40,15 +41,18 @@ class Rules:
     jitter_seconds: float = 60.0
     #: An upload moves while its last byte is not older than this: longer than a body may stand still.
     moving_seconds: float = 3600.0
+    #: Which tags stay, which never change, and where nothing goes by itself.
+    retention: Retention = field(default_factory=Retention)
 
     @property
     def grace_seconds_min(self) -> float:
         """After this it is worth a look whether something may go: the least of all graces."""
-        return min(self.grace_seconds, self.untagged_seconds)
+        of_rules = (rule.untagged_after for rule in self.retention.keep if rule.untagged_after is not None)
+        return min(self.grace_seconds, self.untagged_seconds, *of_rules)
 
-    def untagged_seconds_of(self, repository: str) -> float:  # noqa: ARG002
+    def untagged_seconds_of(self, repository: str) -> float:
         """How long a manifest of the repository stays after its last tag was lost."""
-        return self.untagged_seconds
+        return untagged_seconds(self.retention, repository, self.untagged_seconds)
 
     def is_sparse(self, repository: str) -> bool:
         """Whether indexes of the repository may name children that are not here."""

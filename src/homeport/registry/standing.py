@@ -13,13 +13,14 @@ from typing import Final
 
 from homeport.db.database import Transaction
 from homeport.oci.digest import Digest
-from homeport.registry import protections, uploads
+from homeport.registry import protections, tags, uploads
 from homeport.registry.registry import Registry
+from homeport.registry.retention import immutable_by, protected_by
 
 #: How many manifests are looked at to find out whether a subject belongs to itself. More: it is kept.
 _WALK_MAX: Final = 1_000
 #: When something is looked at again that is kept by what can end without a word: a protection, an upload.
-RECHECK_SECONDS: Final = 600.0
+RECHECK_SECONDS: Final = 3600.0
 
 
 class Verdict(Enum):
@@ -79,7 +80,7 @@ def of(tx: Transaction, registry: Registry, link: Link, untagged_seconds: float 
         return Standing(Verdict.KEPT, keeper)
     now = registry.clock.now()
     since = link.released_at
-    if (why := in_use(tx, link.repository_id, link.digest)) is not None:
+    if (why := _protected(tx, registry, link)) is not None:
         return Standing(Verdict.WAITS, why, now + RECHECK_SECONDS, since)
     if link.keep_until > now:
         return Standing(Verdict.WAITS, "a client may rely on it", link.keep_until, since)
@@ -94,6 +95,11 @@ def of(tx: Transaction, registry: Registry, link: Link, untagged_seconds: float 
             Verdict.WAITS, "an upload that began while it was promised goes on", now + RECHECK_SECONDS, since
         )
     return Standing(Verdict.GOES, what, since=since)
+
+
+def _protected(tx: Transaction, registry: Registry, link: Link) -> str | None:
+    by = protected_by(registry.rules.retention, link.repository)
+    return f"protected repository ({by})" if by is not None else in_use(tx, link.repository_id, link.digest)
 
 
 def in_use(tx: Transaction, repository_id: int, digest: Digest) -> str | None:
@@ -126,12 +132,23 @@ def _keeper(tx: Transaction, registry: Registry, link: Link) -> str | None:
     """What refers to the link: a tag before a manifest before a subject."""
     if (tag := _first(tx, link, "tag")) is not None:
         return f"tag {tag}"
+    if link.manifest_id is not None and (by := _immutable(tx, registry, link, link.manifest_id)) is not None:
+        return by
     if (manifest := _first(tx, link, "manifest")) is not None:
         return f"{manifest} names it"
     subject = _first(tx, link, "subject")
     if subject is None or not _lives(tx, registry, link.repository_id, subject, without=link.digest):
         return None
     return f"its subject {subject} is here"
+
+
+def _immutable(tx: Transaction, registry: Registry, link: Link, manifest_id: int) -> str | None:
+    """A tag that never changes is never deleted, also where it would not keep anything by itself."""
+    rules = registry.rules.retention
+    if not rules.immutable:
+        return None
+    by = (immutable_by(rules, link.repository, tag.name) for tag in tags.of_manifest(tx, manifest_id))
+    return next((f"immutable: {each}" for each in by if each is not None), None)
 
 
 def _first(tx: Transaction, link: Link, kind: str) -> str | None:

@@ -1,11 +1,13 @@
 """Tags: names that point at a manifest, and everything that they ever pointed at. Owns `tags` and `tag_history`.
 
 Holds: a tag points at a manifest that its repository has. Every change of a tag adds a row to its history in the same
-transaction; the history outlives tag and repository.
+transaction; the history outlives tag and repository. A tag that the rules call immutable is never moved nor deleted,
+whatever its name and whoever asks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from homeport import events
@@ -13,9 +15,10 @@ from homeport.db.database import Transaction
 from homeport.events import Origin
 from homeport.oci import companions
 from homeport.oci.digest import Digest
-from homeport.oci.errors import ManifestUnknown
+from homeport.oci.errors import ManifestUnknown, TagImmutable
 from homeport.registry import blobs, repositories
 from homeport.registry.registry import Registry
+from homeport.registry.retention import immutable_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,14 @@ def find(tx: Transaction, repository_id: int, name: str) -> Tag | None:
     return Tag(name, Digest(row[0]), row[1]) if row else None
 
 
+def check_movable(tx: Transaction, registry: Registry, repository: str, names: Iterable[str], digest: Digest) -> None:
+    """Raise `TagImmutable` if one of the tags is there and cannot be let point at `digest`."""
+    repository_id = repositories.find(tx, repository)
+    if repository_id is not None:
+        for name in names:
+            _check_movable(registry, repository, find(tx, repository_id, name), digest)
+
+
 def set_tag(
     tx: Transaction,
     registry: Registry,
@@ -57,9 +68,10 @@ def set_tag(
     manifest_id: int,
     digest: Digest,
 ) -> None:
-    """Let the tag point at a manifest that the repository has."""
+    """Let the tag point at a manifest that the repository has. Raises `TagImmutable`."""
     now = registry.clock.now()
     before = find(tx, repository_id, name)
+    _check_movable(registry, repository, before, digest)
     tx.run(
         "INSERT INTO tags (repository_id, name, manifest_id, pushed_at, subject) VALUES (?, ?, ?, ?, ?) ON CONFLICT"
         " (repository_id, name) DO UPDATE SET manifest_id = excluded.manifest_id, pushed_at = excluded.pushed_at",
@@ -84,7 +96,8 @@ def remove(
     tag: Tag,
     reason: str | None = None,
 ) -> None:
-    """Delete the tag; its manifest stays until it is cleaned up."""
+    """Delete the tag; its manifest stays until it is cleaned up. Raises `TagImmutable`."""
+    _check_mutable(registry, repository, tag)
     tx.run("DELETE FROM tags WHERE repository_id = ? AND name = ?", (repository_id, tag.name))
     blobs.release(tx, registry, repository_id, tag.digest)
     _remember(tx, registry, origin, repository, tag.name, None)
@@ -139,6 +152,17 @@ def history(tx: Transaction, repository: str, name: str, limit: int = 1_000) -> 
     return [Change(Digest(digest) if digest else None, actor, changed_at) for digest, actor, changed_at in rows]
 
 
+def _check_movable(registry: Registry, repository: str, tag: Tag | None, digest: Digest) -> None:
+    if tag is not None and tag.digest != digest:
+        _check_mutable(registry, repository, tag)
+
+
+def _check_mutable(registry: Registry, repository: str, tag: Tag) -> None:
+    by = immutable_by(registry.rules.retention, repository, tag.name)
+    if by is not None:
+        raise TagImmutable(f"{tag.name} by {by}")
+
+
 def _remember(
     tx: Transaction, registry: Registry, origin: Origin, repository: str, name: str, digest: Digest | None
 ) -> None:
@@ -160,6 +184,6 @@ def _delete(tx: Transaction, registry: Registry, origin: Origin, repository: str
 
 
 async def delete(registry: Registry, origin: Origin, repository: str, name: str) -> None:
-    """Delete the tag, and no other tag of the same manifest. Raises `ManifestUnknown`."""
+    """Delete the tag, and no other tag of the same manifest. Raises `ManifestUnknown` or `TagImmutable`."""
     registry.check_writable()
     await registry.db.write(_delete, registry, origin, repository, name)

@@ -32,6 +32,8 @@ class Options:
     page_entries_max: int = 10_000
     header_bytes_max: int = 64 * 1024
     body_idle_seconds: float = 300.0
+    #: The programs whose pulls do not count, as globs of their User-Agent.
+    not_pulls: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

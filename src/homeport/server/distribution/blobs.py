@@ -14,6 +14,7 @@ from homeport.server.access import require
 from homeport.server.conditions import is_known, range_applies
 from homeport.server.context import Call
 from homeport.server.http import Headers, Response
+from homeport.server.pullers import counts
 from homeport.server.ranges import ByteRange
 
 
@@ -35,7 +36,8 @@ async def get(call: Call) -> Response:
             return failures.response(error, [(b"content-range", b"bytes */%d" % blob.size)])
         if asked is not None:
             return _partial(call, blob, asked, headers)
-    call.context.pulls.note(call.repository, digest, call.registry.clock.now())
+    if counts(call.request, call.context.options.not_pulls):
+        call.context.pulls.note(call.repository, digest, call.registry.clock.now())
     headers.append((b"content-type", b"application/octet-stream"))
     path = call.registry.blobs.path(blob.location)
     body = path if path is not None else call.registry.blobs.read(blob.location)

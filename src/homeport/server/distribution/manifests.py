@@ -13,6 +13,7 @@ from homeport.server.access import require
 from homeport.server.conditions import is_known
 from homeport.server.context import Call
 from homeport.server.http import Response
+from homeport.server.pullers import counts
 
 #: Tags that one push may set. The spec asks for ten at least.
 TAGS_MAX = 100
@@ -38,7 +39,7 @@ async def get(call: Call) -> Response:
     ]
     if is_known(call.request, stored.digest):
         return Response(304, headers)
-    if call.request.method == "GET":
+    if call.request.method == "GET" and counts(call.request, call.context.options.not_pulls):
         call.context.pulls.note(call.repository, reference, call.registry.clock.now())
     return Response(200, headers, stored.data)
 
