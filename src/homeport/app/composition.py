@@ -19,6 +19,7 @@ from homeport.db.database import DatabaseError, Transaction
 from homeport.db.sqlite import SqliteDatabase
 from homeport.events import SYSTEM
 from homeport.housekeeping import Prune
+from homeport.inuse import Watcher
 from homeport.jobs import queue, schedule
 from homeport.jobs.queue import Job
 from homeport.jobs.schedule import Plan
@@ -89,6 +90,7 @@ class Program:
     transport: Transport
     secrets: SecretStore
     notifier: Notifier
+    watcher: Watcher
     worker: Worker
     kinds: Mapping[str, Kind]
     #: Whether it is this process that keeps schedules, runs jobs and tells people.
@@ -120,6 +122,7 @@ class Program:
             raise
         self.settings = settings
         self.registry.rules = rules_of(settings)
+        self.watcher.reconfigure(settings.in_use)
         self.log.level = Level[settings.log.level.upper()]
         self.secrets.reconfigure(settings.secrets)
         self.secrets.use(reference for _, reference in references(settings))
@@ -163,7 +166,8 @@ async def open_program(
     )
     kinds = _kinds(registry, lambda: program.settings)
     worker = _worker(registry, kinds, log, settings)
-    program = Program(settings, environ, registry, log, transport, secrets, notifier, worker, kinds, works)
+    watcher = Watcher(registry.db, clock, log, settings.in_use)
+    program = Program(settings, environ, registry, log, transport, secrets, notifier, watcher, worker, kinds, works)
     await program.apply(settings, targets)
     return program
 

@@ -1,0 +1,1 @@
+-- compatibility: 1
