@@ -41,6 +41,9 @@ EVENTS: Final[dict[str, str]] = {
     "delivery.replayed": "Somebody asked for a notification to be sent again; the reason names it.",
     "secret.unavailable": "A secret could not be read again; what was last read of it serves on. The reason says why.",
     "secret.restored": "A secret that could not be read can be read again.",
+    "engine.unreachable": "A container engine does not tell what it runs; what it last ran stays. The reason says why.",
+    "engine.reachable": "A container engine that could not be asked tells again what it runs; the reason names it.",
+    "engine.forgotten": "A container engine is asked no more, and what it ran may go; the reason names it.",
 }
 
 #: Every kind of job, with the sentence that documents it. A job KIND that ends writes the event `KIND.finished`.

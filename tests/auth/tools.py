@@ -17,17 +17,17 @@ class HandClock(SystemClock):
 
     def __init__(self) -> None:
         self.time = 1_800_000_000.0
-        self.elapsed = 1000.0
+        self.passed = 1000.0
 
     def now(self) -> float:
         return self.time
 
     def monotonic(self) -> float:
-        return self.elapsed
+        return self.passed
 
     def advance(self, seconds: float) -> None:
         self.time += seconds
-        self.elapsed += seconds
+        self.passed += seconds
 
 
 class CountedPasswords(Passwords):

@@ -22,6 +22,7 @@ from homeport.garbage.guard import ClockGuard
 from homeport.garbage.sweep import Pace, Sweeper
 from homeport.garbage.walk import Walker
 from homeport.housekeeping import Prune
+from homeport.inuse import Watcher
 from homeport.jobs import queue, schedule
 from homeport.jobs.queue import Job
 from homeport.jobs.schedule import Plan
@@ -93,6 +94,7 @@ class Program:
     transport: Transport
     secrets: SecretStore
     notifier: Notifier
+    watcher: Watcher
     worker: Worker
     kinds: Mapping[str, Kind]
     sweeper: Sweeper
@@ -126,6 +128,7 @@ class Program:
             raise
         self.settings = settings
         self.registry.rules = rules_of(settings)
+        self.watcher.reconfigure(settings.in_use)
         self.log.level = Level[settings.log.level.upper()]
         self.secrets.reconfigure(settings.secrets)
         self.secrets.use(reference for _, reference in references(settings))
@@ -179,6 +182,7 @@ async def open_program(
         transport,
         secrets,
         notifier,
+        Watcher(registry.db, clock, log, settings.in_use),
         worker,
         kinds,
         Sweeper(registry, log, guard, pace),

@@ -1,4 +1,4 @@
-"""The role *work*: jobs are run, schedules kept, people told."""
+"""The role *work*: jobs are run, schedules kept, people told, engines asked what they run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TICK_SECONDS = 1.0
 
 
 class Working:
-    """Runs jobs and notifications beside whatever else the process does."""
+    """Runs jobs and notifications, and asks engines, beside whatever else the process does."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
@@ -26,6 +26,7 @@ class Working:
             program.notifier.run(),
             program.sweeper.run(),
             program.walker.run(),
+            program.watcher.run(),
         ]
 
     async def stop(self, seconds: float) -> None:

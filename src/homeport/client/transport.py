@@ -261,7 +261,7 @@ def _tls_context(settings: ClientSettings, ca: Path | None) -> ssl.SSLContext:
         try:
             context.load_verify_locations(cafile=file)
         except OSError as error:  # ssl.SSLError is one
-            raise ClientError(f"{file} is no certificate authority to use: {_reason(error)}") from None
+            raise ClientError(f"{file} is no certificate authority to use: {reason(error)}") from None
     return context
 
 
@@ -391,12 +391,12 @@ def _connection_failed(error: Exception, request: Request) -> ConnectionFailed:
         case aiohttp.ClientConnectorDNSError():  # also that of a proxy
             return _name_not_found(request, error.host, error.os_error)
         case aiohttp.ClientProxyConnectionError():
-            text = f"{request}: cannot connect to the proxy {error.host}:{error.port}: {_reason(error.os_error)}"
+            text = f"{request}: cannot connect to the proxy {error.host}:{error.port}: {reason(error.os_error)}"
             return ConnectionFailed(text, temporary=True)
         case aiohttp.ClientConnectorSSLError():
-            return TlsFailed(f"{request}: no TLS with {host}: {_reason(error.os_error)}", temporary=False)
+            return TlsFailed(f"{request}: no TLS with {host}: {reason(error.os_error)}", temporary=False)
         case aiohttp.ClientConnectorError():
-            text = f"{request}: cannot connect to {host}:{request.url.port}: {_reason(error.os_error)}"
+            text = f"{request}: cannot connect to {host}:{request.url.port}: {reason(error.os_error)}"
             if request.url.scheme == "https" and isinstance(error.os_error, ConnectionResetError):
                 return TlsFailed(text, temporary=True)
             return ConnectionFailed(text, temporary=True, cause=_cause(error.os_error))
@@ -405,7 +405,7 @@ def _connection_failed(error: Exception, request: Request) -> ConnectionFailed:
         case TimeoutError():
             return ConnectionFailed(f"{request}: nothing moved for too long", temporary=True, cause=Cause.TIMED_OUT)
         case aiohttp.ClientOSError():
-            return ConnectionFailed(f"{request}: the connection broke: {_reason(error)}", temporary=True)
+            return ConnectionFailed(f"{request}: the connection broke: {reason(error)}", temporary=True)
         case _:
             return ConnectionFailed(f"{request}: the connection was closed early", temporary=True)
 
@@ -420,7 +420,7 @@ def _cause(error: OSError) -> Cause:
     return known.get(error.errno or 0, Cause.OTHER)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Why, in the system's words: those that asyncio and aiohttp put around them say nothing more."""
     if isinstance(error, ssl.SSLError):
         return plain_text(error.reason or "TLS failed")

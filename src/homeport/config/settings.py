@@ -19,6 +19,7 @@ from homeport.config.values import (
     AgentGlob,
     Count,
     Duration,
+    EngineUrl,
     FilePath,
     Flag,
     HostName,
@@ -416,6 +417,39 @@ class Cleanup(_Section):
     )
 
 
+class Engine(_Section):
+    """A container engine that is asked what it runs."""
+
+    url: EngineUrl = Field(
+        description="Where it listens: unix:///var/run/docker.sock, tcp://HOST:2376 (TLS), or http://HOST:2375."
+    )
+    ca: FilePath | None = Field(
+        default=None, description="The authority (PEM) that its certificate is from; the system's unless it is set."
+    )
+    certificate: FilePath | None = Field(default=None, description="The certificate (PEM) that it knows us by.")
+    key: FilePath | None = Field(default=None, description="The private key of the certificate, PEM.")
+
+    @model_validator(mode="after")
+    def _tls_is_complete(self) -> Engine:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("'certificate' and 'key' go together")
+        if (self.ca or self.certificate) and not self.url.startswith("tcp://"):
+            raise ValueError("'ca', 'certificate' and 'key' are for TLS, which only tcp:// has")
+        return self
+
+
+class InUse(_Section):
+    """What runs somewhere is never deleted: container engines are asked."""
+
+    engines: Mapping[Name, Engine] = _setting(
+        {}, "Docker or Podman engines that are asked what they run, each under a name of its own.", live=True
+    )
+    keep_last: Count = _setting(
+        2, "How many images that ran before are kept for each service and container.", live=True, ge=0, le=100
+    )
+    refresh_seconds: Duration = _setting(60, "How often the engines are asked.", live=True, ge=5, le=3600)
+
+
 class Settings(_Section):
     """All settings. Everything has a default: an empty file is valid."""
 
@@ -433,6 +467,7 @@ class Settings(_Section):
     jobs: Jobs = Jobs()
     housekeeping: Housekeeping = Housekeeping()
     cleanup: Cleanup = Cleanup()
+    in_use: InUse = InUse()
     notify: Mapping[Name, Target] = _setting({}, "Who is told what happens, each under a name of its own.", live=True)
     secrets: Secrets = Secrets()
     log: Log = Log()

@@ -35,6 +35,7 @@ _EVERYBODY = "anonymous"
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
 
 _SERVER_URL = re.compile(rf"https?://({_HOST_NAME.pattern})(/[A-Za-z0-9._~/-]*)?")
+_ENGINE_URL = re.compile(rf"unix:///[^\0?#]+|(tcp|http)://({_HOST_NAME.pattern})")
 
 
 def refusal(message: str, *location: str | int) -> ValidationError:
@@ -112,6 +113,16 @@ def _check_place_of_a_server(value: str) -> str:
     if not _SERVER_URL.fullmatch(value):
         raise ValueError("must be its address, such as https://vault.lan or https://lan.example.org/vault")
     return value.rstrip("/")
+
+
+def _check_engine(value: str) -> str:
+    url = value.rstrip("/")
+    if not _ENGINE_URL.fullmatch(url):
+        raise ValueError(
+            "must be where a container engine listens: unix:///var/run/docker.sock, tcp://HOST:2376 for TLS, or"
+            " http://HOST:2375 where the network between is your own"
+        )
+    return url
 
 
 def check_pattern(value: str) -> str:
@@ -197,6 +208,7 @@ Url = Annotated[str, AfterValidator(check_url)]
 ProxyUrl = Annotated[str, AfterValidator(_check_proxy)]
 #: One that may lie below a path.
 ServerUrl = Annotated[str, AfterValidator(_check_place_of_a_server)]
+EngineUrl = Annotated[str, AfterValidator(_check_engine)]
 Pattern = Annotated[str, AfterValidator(check_pattern)]
 TagGlob = Annotated[str, AfterValidator(_check_tag_glob)]
 AgentGlob = Annotated[str, AfterValidator(_check_agent_glob)]
