@@ -39,7 +39,7 @@ UPLOADS_BATCH: Final = 100
 IDLE_SECONDS: Final = 5.0
 #: After each step there is a pause of so many times its length: while requests are served, and while none is.
 PAUSE_BUSY: Final = 40.0
-PAUSE_IDLE: Final = 1.0
+PAUSE_IDLE: Final = 3.0
 PAUSE_SECONDS_MAX: Final = 2.0
 
 

@@ -279,16 +279,14 @@ class BlobFolder:
         except FileNotFoundError:
             if self._disk.size(path) is not None:
                 raise
-        # Also where nothing was there to rename: a call that was cut short may have done that much and no more.
+        # Also where nothing was there to rename: a call that was cut short may have done that much and no more. Who
+        # waits for this is a transaction, so what need not last is not synced: an empty folder that comes back is one.
         self._disk.sync_folder(self._trash)
         try:
             self._disk.rmdir(path.parent)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
                 raise
-        for folder in (path.parent, path.parent.parent):
-            with contextlib.suppress(FileNotFoundError):
-                self._disk.sync_folder(folder)
         return location
 
     def restore(self, path: Path, digest: Digest) -> str:
