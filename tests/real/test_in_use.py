@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.http.watching import eventually
 from tests.real.clients import Docker, Sandbox, digest_in
 from tests.real.conftest import OPEN
 from tests.real.engines import DockerEngine
+from tests.real.layouts import Layout
 from tests.support.components import need
 from tests.support.processes import Homeport
 
@@ -51,9 +53,9 @@ def push(docker: Docker, folder: Path, reference: str, content: str) -> str:
     return digest_in(docker.run("push", reference))
 
 
-def configure(homeport: Homeport, **engines: DockerEngine) -> None:
+def configure(homeport: Homeport, **urls: str) -> None:
     """Let these be the engines, of those who read the configuration from now on."""
-    lines = [f"    {name}: {{url: 'unix://{engine.socket}'}}\n" for name, engine in engines.items()]
+    lines = [f"    {name}: {{url: '{url}'}}\n" for name, url in urls.items()]
     with (homeport.folder / "homeport.yaml").open("a") as file:
         file.write("in_use:\n  refresh_seconds: 5\n  engines:\n" + "".join(lines))
 
@@ -85,7 +87,7 @@ def test_the_image_of_a_service_and_its_previous_one_are_in_use(
     two = push(docker, tmp_path, f"{served.host}/team/app:2", "two")
     three = push(docker, tmp_path, f"{served.host}/team/other:3", "three")
     node = docker.run("node", "ls", "--format", "{{.Hostname}}").strip()
-    configure(served, swarm=swarm)
+    configure(served, swarm=f"unix://{swarm.socket}")
 
     docker.run("service", "create", "--name", "app", *ON_THE_MACHINE, f"{served.host}/team/app:1")
     docker.run("service", "update", "--image", f"{served.host}/team/app:2", "app")
@@ -134,7 +136,7 @@ def test_a_container_of_either_engine_is_in_use(
     docker.run("container", "create", "--name", "tool", *ON_THE_MACHINE, f"{served.host}/team/app:1")
     try:
         second = push(docker, tmp_path, f"{served.host}/team/app:1", "second")
-        configure(served, here=engine)
+        configure(served, here=f"unix://{engine.socket}")
         rows = in_use(cli, "--refresh")
         assert whys(rows, second) == []
         assert [why.partition(" on ")[0] for why in whys(rows, first)] == ["container tool runs it"]
@@ -142,6 +144,31 @@ def test_a_container_of_either_engine_is_in_use(
         docker.run("container", "rm", "tool")
     rows = in_use(cli, "--refresh")
     assert [row["state"] for row in rows if row["digest"] == first] == ["ran"]
+
+
+def test_podman_says_it_in_the_same_words(served: Homeport, cli: CommandLine, layout: Layout, tmp_path: Path) -> None:
+    podman, sandbox, socket = need("podman"), Sandbox(tmp_path / "podman"), tmp_path / "podman.sock"
+    sandbox.run(podman, "pull", f"oci:{layout.folder}:1")
+    image = sandbox.run(podman, "images", "--quiet", "--no-trunc").split()[0]
+    reference = f"{served.host}/team/app:1"
+    sandbox.run(podman, "tag", image, reference)
+    sandbox.run(podman, "push", "--tls-verify=false", "--digestfile", tmp_path / "digest", reference)
+    # It remembers the digest of what it pulled; of what it pushed only that of the config, which a manifest names.
+    sandbox.run(podman, "rmi", "--all", "--force")
+    sandbox.run(podman, "pull", "--tls-verify=false", reference)
+    sandbox.run(podman, "create", "--name", "tool", *ON_THE_MACHINE, reference, "/bin/busybox")
+    command = ["setpriv", "--pdeathsig", "TERM", str(podman), "system", "service", "--time=0", f"unix://{socket}"]
+    service = subprocess.Popen(command, env=sandbox.environment)
+    try:
+        assert eventually(socket.exists, SECONDS_MAX)
+        configure(served, podman=f"unix://{socket}")
+        rows = in_use(cli, "--refresh")
+    finally:
+        service.terminate()
+        service.wait(SECONDS_MAX)
+        sandbox.run(podman, "rm", "tool")
+    (why,) = whys(rows, (tmp_path / "digest").read_text().strip())
+    assert why.startswith("container tool runs it on ")
 
 
 def test_a_running_homeport_asks_by_itself(homeport: Homeport, current_engine: DockerEngine, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeport.oci.digest import Digest
@@ -290,6 +290,7 @@ USES = st.lists(
 )
 
 
+@settings(max_examples=200, deadline=None)
 @given(st.lists(USES, max_size=6), st.integers(0, 3))
 def test_whatever_is_told_what_runs_is_protected_and_the_last_that_ran(told: list[list[Use]], keep_last: int) -> None:
     held: list[Protection] = []
