@@ -13,7 +13,7 @@ from tests.client.clocks import QuickClock
 from tests.client.servers import DockerRegistry
 
 #: Tests of what the two loops do in ways of their own: the program has uvloop, most tests have asyncio's.
-BOTH_LOOPS = frozenset({"test_programs.py", "test_proxy.py", "test_transport.py"})
+BOTH_LOOPS = frozenset({"test_engines.py", "test_programs.py", "test_proxy.py", "test_transport.py"})
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

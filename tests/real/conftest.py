@@ -67,6 +67,20 @@ def current_engine() -> Iterator[DockerEngine]:
     yield from running(DockerEngine("dockerd"))
 
 
+@pytest.fixture(scope="module")
+def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerEngine]:
+    """A Swarm of one node."""
+    for engine in running(DockerEngine("debian-dockerd")):
+        docker = Docker("docker", engine, Sandbox(tmp_path_factory.mktemp("swarm")), Path())
+        # A Swarm wants this network and makes it where it is not: under a name that the machine's own engine may use.
+        own = "com.docker.network.bridge.name=homeport-swarm"
+        docker.run("network", "create", "--driver", "bridge", "--opt", own, "docker_gwbridge")
+        docker.run("swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:0")
+        yield engine
+        docker.run("swarm", "leave", "--force")
+        docker.run("network", "rm", "docker_gwbridge")
+
+
 @pytest.fixture(scope="session")
 def containerd() -> Iterator[Containerd]:
     yield from running(Containerd())

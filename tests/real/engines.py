@@ -40,13 +40,20 @@ class Daemon:
     def arguments(self) -> list[str]:
         raise NotImplementedError
 
-    def stop(self) -> None:
+    def end(self) -> None:
+        """End the process; what it keeps stays, so that it can be started again."""
         assert self._process is not None
         self._process.terminate()
         try:
             self._process.wait(STOP_SECONDS_MAX)
         finally:
             self._process.kill()
+
+    def stop(self) -> None:
+        """End it, and take its folder away."""
+        try:
+            self.end()
+        finally:
             # The network namespace that containers share with the machine is left mounted.
             for point in re.findall(rf"(?m)^\S+ ({self.folder}/\S+) ", Path("/proc/mounts").read_text()):
                 subprocess.run(["umount", point], check=False)

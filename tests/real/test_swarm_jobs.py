@@ -19,7 +19,6 @@ import yaml
 from tests.cli.tools import COMMAND, CommandLine
 from tests.http.watching import eventually
 from tests.real.clients import Docker, Sandbox
-from tests.real.conftest import running
 from tests.real.engines import DockerEngine
 from tests.support.components import ROOT, need
 from tests.support.processes import Homeport
@@ -32,20 +31,6 @@ SERVICE = "schedules_housekeeping"
 TASK_SECONDS_MAX = 60.0
 #: What the page's image would have in it: this Python with the system's libraries, and Homeport.
 IN_THE_IMAGE = ("/usr", "/lib", "/lib64", sys.base_prefix, sys.prefix, str(ROOT))
-
-
-@pytest.fixture(scope="module")
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerEngine]:
-    """A Swarm of one node."""
-    for engine in running(DockerEngine("debian-dockerd")):
-        docker = Docker("docker", engine, Sandbox(tmp_path_factory.mktemp("swarm")), Path())
-        # A Swarm wants this network and makes it where it is not: under a name that the machine's own engine may use.
-        own = "com.docker.network.bridge.name=homeport-swarm"
-        docker.run("network", "create", "--driver", "bridge", "--opt", own, "docker_gwbridge")
-        docker.run("swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:0")
-        yield engine
-        docker.run("swarm", "leave", "--force")
-        docker.run("network", "rm", "docker_gwbridge")
 
 
 @pytest.fixture

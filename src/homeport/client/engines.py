@@ -23,7 +23,7 @@ from typing import Any, Final
 import aiohttp
 from yarl import URL
 
-from homeport.client.errors import BadAnswer, ClientError, ConnectionFailed, Refused
+from homeport.client.errors import BadAnswer, ClientError, ConnectionFailed, NotFound, Refused
 from homeport.client.redaction import plain_text
 from homeport.client.transport import ERROR_BYTES_MAX, USER_AGENT, reason
 from homeport.clock import Clock
@@ -40,6 +40,9 @@ _CHUNK_BYTES: Final = 256 * 1024
 #: Ports where none is written, by the form of the address.
 _PORTS: Final = {"tcp": 2376, "http": 2375}
 
+#: States of a node that last. The others are those of one that just started, or is locked.
+#: Source: Docker Engine API, LocalNodeState.
+_SETTLED: Final = frozenset({"inactive", "active"})
 _IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{64}")
 
 #: An object of JSON.
@@ -98,10 +101,9 @@ async def _ask(conversation: _Conversation) -> Answers:
     images = {}
     for image in _image_ids(conversation, containers):
         path = f"/images/{image}/json"
-        if (found := await conversation.get(path, missing=True)) is not None:
-            images[image] = _object(conversation, path, found)
-    swarm = info.get("Swarm")
-    if not isinstance(swarm, dict) or swarm.get("ControlAvailable") is not True:
+        with contextlib.suppress(NotFound):  # Somebody removed it, and its container goes on.
+            images[image] = _object(conversation, path, await conversation.get(path))
+    if not _manages_swarm(conversation, info):
         return Answers(info, containers, images)
     return Answers(
         info,
@@ -111,6 +113,17 @@ async def _ask(conversation: _Conversation) -> Answers:
         tasks=await conversation.objects("/tasks"),
         nodes=await conversation.objects("/nodes"),
     )
+
+
+def _manages_swarm(conversation: _Conversation, info: Object) -> bool:
+    """Whether it knows the services of a swarm. `BadAnswer` while it would, but is not part of it right now."""
+    swarm = info.get("Swarm")
+    if not isinstance(swarm, dict):
+        return False
+    state = swarm.get("LocalNodeState") or "inactive"
+    if not isinstance(state, str) or state not in _SETTLED:
+        raise BadAnswer(f"{conversation.where}: its swarm is {plain_text(str(state))}, so it cannot tell its services")
+    return swarm.get("ControlAvailable") is True
 
 
 def _image_ids(conversation: _Conversation, containers: list[Object]) -> list[str]:
@@ -142,8 +155,8 @@ class _Conversation:
             raise BadAnswer(f"{self.where}: its answer to {path} is no list of objects")
         return found
 
-    async def get(self, path: str, *, missing: bool = False) -> Any:
-        """The JSON at `path`. None where there is nothing and that may be, as `missing` says."""
+    async def get(self, path: str) -> Any:
+        """The JSON at `path`. Raises `NotFound` and other `ClientError`s."""
         try:
             async with self._clock.timeout(ANSWER_SECONDS):
                 status, body = await self._fetch(path)
@@ -152,10 +165,9 @@ class _Conversation:
             raise ConnectionFailed(text, temporary=True) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:  # aiohttp has ValueErrors of its own
             raise self._failed(path, error) from None
-        if status == 404 and missing:
-            return None
         if status != 200:
-            raise Refused(f"{self.where}: answers {path} with {status} {_words(body)}".rstrip(), status=status)
+            kind = NotFound if status == 404 else Refused
+            raise kind(f"{self.where}: answers {path} with {status} {_words(body)}".rstrip(), status=status)
         if len(body) > ANSWER_BYTES_MAX:
             raise BadAnswer(f"{self.where}: answers {path} with more than {ANSWER_BYTES_MAX} bytes")
         try:

@@ -240,7 +240,7 @@ def merged(
         first_seen_at = old.first_seen_at if old else now
         stopped_at = None if use.stopped_at is None else min(use.stopped_at, now)
         if stopped_at is not None and old is not None:
-            stopped_at = seen_at if old.last_seen_at is None else old.last_seen_at
+            stopped_at = max(stopped_at, seen_at if old.last_seen_at is None else old.last_seen_at)
         if key not in found or stopped_at is None:
             image_id = use.image_id or use.digest
             found[key] = Protection(*key, image_id, use.image, first_seen_at, stopped_at)
