@@ -18,8 +18,8 @@ from homeport.registry.registry import Registry
 JUMP_SECONDS: Final = 3600.0
 #: How far ahead of what was last recorded the clock may be: for so long a machine is off without anybody wondering.
 OFF_SECONDS_MAX: Final = 3 * 86_400.0
-#: How often the time is recorded.
-RECORD_SECONDS: Final = 60.0
+#: How often the time is recorded. A disk may sleep meanwhile.
+RECORD_SECONDS: Final = 600.0
 
 
 class ClockGuard:
@@ -30,7 +30,7 @@ class ClockGuard:
         self._seen: tuple[float, float] | None = None
 
     async def stopped(self) -> str | None:
-        """Why nothing may be deleted, or None. Costs a point read, and once a minute a write."""
+        """Why nothing may be deleted, or None. Costs a point read, and every ten minutes a write."""
         clock = self._registry.clock
         now, elapsed = clock.now(), clock.elapsed()
         before, self._seen = self._seen, (now, elapsed)

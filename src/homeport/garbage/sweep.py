@@ -23,7 +23,7 @@ from homeport.events import SYSTEM, Origin
 from homeport.garbage import totals
 from homeport.garbage.guard import ClockGuard
 from homeport.observe import Log
-from homeport.registry import blobs, manifests, reviews, standing, trash, uploads
+from homeport.registry import blobs, manifests, reviews, standing, tags, trash, uploads
 from homeport.registry.registry import Registry
 from homeport.registry.reviews import BLOB, Review
 from homeport.registry.standing import Link, Standing, Verdict
@@ -31,6 +31,8 @@ from homeport.registry.trash import TrashedBlob
 
 #: How much is looked at in one transaction, during which nobody else is served.
 BATCH: Final = 8
+#: How many tags are removed in one transaction, of a manifest that goes.
+TAGS_BATCH: Final = 200
 #: How many bytes are purged, and rows of the trash forgotten, in one go.
 PURGE_BATCH: Final = 32
 EXPIRE_BATCH: Final = 500
@@ -213,6 +215,12 @@ def _let_go(tx: Transaction, registry: Registry, link: Link, found: Standing) ->
     if link.manifest_id is None:
         blobs.take_out(tx, registry, origin, link.repository, link.repository_id, link.digest, reason=reason)
         return Counter(blobs=1)
+    some = tags.of_manifest(tx, link.manifest_id, TAGS_BATCH + 1)
+    if len(some) > TAGS_BATCH:  # Only somebody who wants us to be busy gives it so many.
+        for tag in some:
+            tags.remove(tx, registry, origin, link.repository, link.repository_id, tag, reason=reason)
+        reviews.look(tx, link.repository_id, link.digest, registry.clock.now())
+        return Counter()
     manifests.take_out(
         tx, registry, origin, link.repository, link.repository_id, link.digest, reason=reason, swept=True
     )

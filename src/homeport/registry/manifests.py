@@ -33,6 +33,9 @@ from homeport.registry import blobs, repositories, tags
 from homeport.registry.blobs import Blob
 from homeport.registry.registry import Registry
 
+#: How many manifests and tags that belong to one that goes are looked at together with it.
+COMPANIONS_MAX = 1_000
+
 
 class Stored(NamedTuple):
     """A manifest as it is served: `data` is what was pushed, to the byte."""
@@ -211,14 +214,18 @@ def take_out(
 
 
 def _companions(tx: Transaction, repository_id: int, digest: Digest) -> list[Digest]:
-    """What belongs to the manifest: those whose subject it is, and those under tags that name it."""
+    """What belongs to the manifest: those whose subject it is, and those under tags that name it.
+
+    The daily walk finds those beyond `COMPANIONS_MAX`.
+    """
     rows = tx.all(
-        "SELECT digest FROM subject_manifests WHERE repository_id = ? AND subject = ?", (repository_id, digest)
+        "SELECT digest FROM subject_manifests WHERE repository_id = ? AND subject = ? LIMIT ?",
+        (repository_id, digest, COMPANIONS_MAX),
     )
     rows += tx.all(
         # The sign keeps SQLite from walking along all tags of the repository instead.
-        "SELECT digest FROM subject_tags WHERE subject IN (?, ?) AND +repository_id = ?",
-        (digest, digest[:SUBJECT_CHARACTERS], repository_id),
+        "SELECT digest FROM subject_tags WHERE subject IN (?, ?) AND +repository_id = ? LIMIT ?",
+        (digest, digest[:SUBJECT_CHARACTERS], repository_id, COMPANIONS_MAX),
     )
     return [Digest(companion) for (companion,) in rows]
 

@@ -17,7 +17,8 @@ from homeport.registry import protections, tags, uploads
 from homeport.registry.registry import Registry
 from homeport.registry.retention import immutable_by, protected_by
 
-#: How many manifests are looked at to find out whether a subject belongs to itself. More: it is kept.
+#: How many manifests are looked at to find out whether a subject belongs to itself, or something in it is in use.
+#: More: it is kept.
 _WALK_MAX: Final = 1_000
 #: When something is looked at again that is kept by what can end without a word: a protection, an upload.
 RECHECK_SECONDS: Final = 3600.0
@@ -106,17 +107,29 @@ def in_use(tx: Transaction, repository_id: int, digest: Digest) -> str | None:
     """Who uses it, or something that it names, such as the config by which an engine knows an image; None: nobody."""
     if not tx.one("SELECT 1 FROM protected_digests LIMIT 1"):
         return None
+    if (why := protections.why(tx, digest)) is not None:
+        return why
     waiting: list[str] = [digest]
-    seen: set[str] = {digest}
+    seen = {str(digest)}
     while waiting:
-        one = waiting.pop()
-        if tx.one("SELECT 1 FROM protected_digests WHERE digest = ? LIMIT 1", (one,)):
-            return protections.why(tx, one)
-        named = tx.all(
-            "SELECT digest FROM named_digests WHERE repository_id = ? AND manifest = ?", (repository_id, one)
+        if len(seen) > _WALK_MAX:
+            return f"it names more than {_WALK_MAX} manifests, and something is in use"
+        manifest = (repository_id, waiting.pop())
+        row = tx.one(
+            "SELECT digest FROM named_digests n WHERE repository_id = ? AND manifest = ?"
+            " AND EXISTS (SELECT 1 FROM protected_digests p WHERE p.digest = n.digest) LIMIT 1",
+            manifest,
         )
-        waiting += [name for (name,) in named if name not in seen]
-        seen.update(waiting)
+        if row is not None:
+            return protections.why(tx, row[0])
+        named = tx.all(
+            "SELECT digest FROM named_digests n WHERE repository_id = ? AND manifest = ? AND EXISTS (SELECT 1"
+            " FROM held_manifests h WHERE h.repository_id = n.repository_id AND h.digest = n.digest)",
+            manifest,
+        )
+        new = {child for (child,) in named} - seen
+        seen |= new
+        waiting += sorted(new)
     return None
 
 

@@ -113,9 +113,9 @@ def remove(
     )
 
 
-def of_manifest(tx: Transaction, manifest_id: int) -> list[Tag]:
-    """Every tag that points at the manifest."""
-    rows = tx.all("SELECT name, digest, pushed_at FROM tag_targets WHERE manifest_id = ?", (manifest_id,))
+def of_manifest(tx: Transaction, manifest_id: int, limit: int = 2**31) -> list[Tag]:
+    """The tags that point at the manifest, at most `limit`."""
+    rows = tx.all("SELECT name, digest, pushed_at FROM tag_targets WHERE manifest_id = ? LIMIT ?", (manifest_id, limit))
     return [Tag(name, Digest(found), pushed_at) for name, found, pushed_at in rows]
 
 
