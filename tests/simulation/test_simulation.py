@@ -19,7 +19,7 @@ from homeport import events
 from homeport.clock import Clock
 from homeport.db.database import Transaction
 from homeport.oci.digest import Digest
-from homeport.registry import blobs, manifests, tags
+from homeport.registry import blobs, manifests, quotas, tags
 from homeport.storage.disk import Disk
 from homeport.testing.blobstore_faults import FailingStore
 from homeport.testing.disk_faults import FailingDisk
@@ -96,6 +96,7 @@ def test_much_happens() -> None:
         "refused: DigestInvalid",
         "refused: ManifestBlobUnknown",
         "refused: ManifestUnknown",
+        "refused: QuotaExceeded",
         "refused: ReferencedByManifest",
         "refused: UploadOutOfOrder",
         "refused: UploadTakenOver",
@@ -142,6 +143,17 @@ def test_the_simulation_sees_a_lost_sync(disk: Callable[[Disk], Disk]) -> None:
 
 def test_the_simulation_sees_a_row_that_is_live_before_its_bytes() -> None:
     assert is_seen(Faults(store=EarlyFinish))
+
+
+def test_the_simulation_sees_a_quota_that_a_deletion_does_not_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotas, "discharge", lambda *_: None)
+    assert is_seen()
+
+
+def test_the_simulation_sees_a_quota_that_counts_ahead_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link behind the place where the counting is counts twice."""
+    monkeypatch.setattr(quotas._Rule, "has_passed", lambda *_: True)
+    assert is_seen()
 
 
 def test_the_simulation_sees_a_manifest_without_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from homeport.db.database import DatabaseError, Transaction
 from homeport.db.sqlite import SqliteDatabase
 from homeport.events import SYSTEM
 from homeport.housekeeping import Prune
-from homeport.jobs import queue, schedule
+from homeport.jobs import queue, schedule, work
 from homeport.jobs.queue import Job
 from homeport.jobs.schedule import Plan
 from homeport.jobs.work import Kind
@@ -28,6 +28,7 @@ from homeport.notify import deliveries
 from homeport.notify.notifier import Notifier
 from homeport.notify.targets import Target, targets_of
 from homeport.observe import Level, Log
+from homeport.registry import quotas
 from homeport.registry.registry import Registry, Rules
 from homeport.secretstore.store import SecretStore
 from homeport.storage.filesystem import FilesystemStore
@@ -113,7 +114,7 @@ class Program:
             raise ConfigError([Problem("client", str(error))]) from None
         try:
             if self.works:
-                await self.registry.db.write(schedule.sync, self.registry.clock, plans(settings))
+                await self.registry.db.write(_sync, self.registry.clock, self.kinds, settings)
             await self.notifier.reconfigure(targets)
         except DatabaseError:
             self.transport.reconfigure(before)
@@ -184,12 +185,20 @@ def rules_of(settings: Settings) -> Rules:
         untagged_seconds=settings.cleanup.untagged_after,
         uploads_seconds=settings.cleanup.uploads_after,
         trash_seconds=settings.cleanup.trash,
+        quotas={quota.repositories: quota.bytes for quota in settings.quotas},
     )
 
 
 def plans(settings: Settings) -> list[Plan]:
     """What runs when."""
     return [Plan(housekeeping.NAME, housekeeping.NAME, settings.housekeeping.schedule, settings.time_zone)]
+
+
+def _sync(tx: Transaction, clock: Clock, kinds: Mapping[str, Kind], settings: Settings) -> None:
+    """Bring the rows that follow the configuration to what it says, and ask for what that takes."""
+    schedule.sync(tx, clock, plans(settings))
+    if quotas.sync(tx, [quota.repositories for quota in settings.quotas]):
+        work.request(tx, clock, kinds, quotas.RECOUNT, actor=SYSTEM.actor, address=SYSTEM.address)
 
 
 async def _open(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Registry:
@@ -206,7 +215,7 @@ async def _open(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Regi
 
 
 def _kinds(registry: Registry, settings: Callable[[], Settings]) -> Mapping[str, Kind]:
-    found = [housekeeping.kind(registry.db, registry.clock, lambda: _prunes(settings()))]
+    found = [housekeeping.kind(registry.db, registry.clock, lambda: _prunes(settings())), quotas.kind(registry)]
     return {kind.name: kind for kind in found}
 
 

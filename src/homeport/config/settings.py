@@ -322,6 +322,17 @@ class Cleanup(_Section):
     trash: Duration = _setting("7d", "How long what was deleted can be brought back.", live=True, ge=86400)
 
 
+class Quota(_Section):
+    """How much the repositories of a pattern may hold together. Where several match, all of them hold."""
+
+    repositories: Pattern = Field(
+        description="Which repositories: team/app, team/* (one level), team/** (every level)."
+    )
+    bytes: Size = Field(
+        description="The most that they may hold; what several tags or repositories share counts once.", gt=0
+    )
+
+
 class Settings(_Section):
     """All settings. Everything has a default: an empty file is valid."""
 
@@ -339,6 +350,9 @@ class Settings(_Section):
     jobs: Jobs = Jobs()
     housekeeping: Housekeeping = Housekeeping()
     cleanup: Cleanup = Cleanup()
+    quotas: tuple[Quota, ...] = _setting(
+        (), "How much repositories may hold, by pattern; a pattern stands here once.", live=True, max_length=100
+    )
     notify: Mapping[Name, Target] = _setting({}, "Who is told what happens, each under a name of its own.", live=True)
     secrets: Secrets = Secrets()
     log: Log = Log()

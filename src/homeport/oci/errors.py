@@ -156,6 +156,20 @@ class Denied(RegistryError):
     code, status = "DENIED", 403
 
 
+class QuotaExceeded(RegistryError):
+    """The quota of this repository has no room left for it; delete what is not needed there any more."""
+
+    code, status = "DENIED", 403
+
+    @property
+    def message(self) -> str:
+        """The sentence with the numbers in it, since docker shows people no detail."""
+        return f"{super().message} ({self.detail})" if self.detail else super().message
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class Unsupported(RegistryError):
     """The registry does not do that."""
 

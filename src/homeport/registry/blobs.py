@@ -17,7 +17,7 @@ from homeport.db.database import Transaction
 from homeport.events import Origin
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, BlobUploadUnknown, ReferencedByManifest
-from homeport.registry import repositories
+from homeport.registry import quotas, repositories
 from homeport.registry.registry import Registry
 
 #: How many repositories are looked at for one that the caller may read, when a mount names no source.
@@ -85,20 +85,29 @@ def offer(tx: Transaction, registry: Registry, repository: str, blob: Blob, uplo
 
 
 def link(tx: Transaction, registry: Registry, repository: str, digest: Digest) -> int:
-    """Let the repository offer a live blob, and promise that it stays for a day; the id of the repository."""
+    """Let the repository offer a live blob, and promise that it stays for a day; the id of the repository.
+
+    Raises `QuotaExceeded`.
+    """
     now = registry.clock.now()
+    until = now + registry.rules.keep_seconds
     repository_id = repositories.ensure(tx, registry.clock, repository)
-    tx.run(
+    is_new = tx.run(
         "INSERT INTO links (repository_id, digest, linked_at, keep_until, released_at) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (repository_id, digest) DO UPDATE SET keep_until = excluded.keep_until",
-        (repository_id, digest, now, now + registry.rules.keep_seconds, now),
+        " ON CONFLICT (repository_id, digest) DO NOTHING",
+        (repository_id, digest, now, until, now),
     )
+    if is_new:
+        quotas.charge(tx, registry, repository_id, repository, digest)
+    else:
+        tx.run("UPDATE links SET keep_until = ? WHERE repository_id = ? AND digest = ?", (until, repository_id, digest))
     return repository_id
 
 
 def unlink(tx: Transaction, repository_id: int, digest: Digest) -> None:
     """Stop offering the digest here. Its bytes go when no repository has a link to them any more."""
-    tx.run("DELETE FROM links WHERE repository_id = ? AND digest = ?", (repository_id, digest))
+    if tx.run("DELETE FROM links WHERE repository_id = ? AND digest = ?", (repository_id, digest)):
+        quotas.discharge(tx, repository_id, digest)
     if not tx.one("SELECT 1 FROM links WHERE repository_id = ? LIMIT 1", (repository_id,)):
         repositories.forget(tx, repository_id)
 

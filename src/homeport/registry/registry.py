@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from homeport.clock import Clock
@@ -36,6 +37,8 @@ class Rules:
     uploads_seconds: float = 24 * 3600.0
     #: How long what was deleted can be brought back.
     trash_seconds: float = 7 * 24 * 3600.0
+    #: How many bytes the repositories of a pattern may hold, each digest counted once.
+    quotas: Mapping[str, int] = field(default_factory=dict)
 
     def is_sparse(self, repository: str) -> bool:
         """Whether indexes of the repository may name children that are not here."""
