@@ -161,13 +161,14 @@ class QuotaExceeded(RegistryError):
 
     code, status = "DENIED", 403
 
+    def __init__(self, numbers: str = "") -> None:
+        super().__init__()
+        self._numbers = numbers
+
     @property
     def message(self) -> str:
-        """The sentence with the numbers in it, since docker shows people no detail."""
-        return f"{super().message} ({self.detail})" if self.detail else super().message
-
-    def __str__(self) -> str:
-        return self.message
+        """The sentence with the numbers in it: not every docker shows people the detail."""
+        return f"{super().message} ({self._numbers})" if self._numbers else super().message
 
 
 class Unsupported(RegistryError):
