@@ -384,6 +384,7 @@ class Client:
     async def _append(self, session: Session, offset: int, stop: int) -> int:
         data = session.data[offset:stop]
         breaks_at = self._world.clock.below(len(data) + 1) if self._draw() < 0.1 else None
+        session.unanswered = True
         size = await self._ask(
             f"append {offset}-{stop} to {session.upload[:6]}",
             lambda origin: uploads.append(
@@ -395,8 +396,9 @@ class Client:
                 offset,
                 self._body(data, breaks_at=breaks_at),
             ),
-            refusals=self._gone(session) | _INTERRUPTIONS,
+            refusals=self._gone(session) | _INTERRUPTIONS | {QuotaExceeded: whatever},
         )
+        session.unanswered = False
         assert size == stop or session.ending, f"{session} has {size} bytes after {stop} came"
         self._acknowledge(session, size)
         return size
@@ -451,8 +453,8 @@ class Client:
         self._world.sessions.remove(session)
 
     def _gone(self, session: Session) -> Refusals:
-        """A session may be unknown only if its client asked to end it, or the power was cut."""
-        return {BlobUploadUnknown: whatever} if session.ending or session.torn else {}
+        """A session may be unknown only if its client asked to end it, the power went, or a quota may have cut it."""
+        return {BlobUploadUnknown: whatever} if session.ending or session.torn or session.unanswered else {}
 
     # --- pulling, listing, deleting -----------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -19,7 +20,7 @@ from homeport import events
 from homeport.clock import Clock
 from homeport.db.database import Transaction
 from homeport.oci.digest import Digest
-from homeport.registry import blobs, manifests, quotas, tags
+from homeport.registry import blobs, manifests, quotas, tags, uploads
 from homeport.storage.disk import Disk
 from homeport.testing.blobstore_faults import FailingStore
 from homeport.testing.disk_faults import FailingDisk
@@ -40,7 +41,9 @@ def simulate(seed: int, faults: Faults | None = None) -> World:
     """Run the world of this seed to its end; what goes wrong has its last lines."""
     world = World(seed, faults or Faults())
     try:
-        world.live(work, LIVES)
+        # Uploads of a simulation are small.
+        with mock.patch.object(uploads, "RESERVATION_BYTES", 2_000):
+            world.live(work, LIVES)
     except BaseException as error:
         error.add_note("\n".join([*world.trace[-40:], f"replay it with SIMULATION_SEED={seed}"]))
         raise

@@ -102,6 +102,8 @@ class Session:
     acknowledged: int = 0
     #: The client asked to finish or cancel it, so it may be gone.
     ending: bool = False
+    #: The client sent bytes and was not answered, so they may have been too many for a quota, and the session is gone.
+    unanswered: bool = False
     #: The power was cut, so the session may be gone, and the bytes that the server has may be others.
     torn: bool = False
 

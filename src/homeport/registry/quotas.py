@@ -39,12 +39,12 @@ class Room:
     used_bytes: int
     limit_bytes: int
 
-    def exceeded(self, more_bytes: int, *, reserved_bytes: int = 0) -> QuotaExceeded | None:
-        """Why `more_bytes` do not fit beside what is used and reserved; None if they do."""
+    def refusal(self, more_bytes: int, *, reserved_bytes: int = 0) -> str | None:
+        """Why `more_bytes` do not fit beside what is used and reserved, in numbers; None if they do."""
         if self.used_bytes + reserved_bytes + more_bytes <= self.limit_bytes:
             return None
         coming = f", {reserved_bytes} are being uploaded" if reserved_bytes else ""
-        return QuotaExceeded(f"{self.pattern}: {self.used_bytes} of {self.limit_bytes} bytes are used{coming}")
+        return f"{self.pattern}: {self.used_bytes} of {self.limit_bytes} bytes are used{coming}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,8 @@ def rooms(tx: Transaction, registry: Registry, repository: str, digest: Digest |
 def check(tx: Transaction, registry: Registry, repository: str, digest: Digest | None, size: int) -> None:
     """Raise `QuotaExceeded` if `size` bytes have no room. Only the transaction that links them decides."""
     for room in rooms(tx, registry, repository, digest):
-        if (error := room.exceeded(size)) is not None:
-            raise error
+        if refusal := room.refusal(size):
+            raise QuotaExceeded(refusal)
 
 
 def usage(tx: Transaction) -> list[Usage]:
@@ -120,9 +120,9 @@ def charge(tx: Transaction, registry: Registry, repository_id: int, repository: 
     limited = limits(registry, repository)
     for rule in rules:
         if rule.pattern in limited and not _has(tx, rule.id, digest):
-            error = Room(rule.pattern, rule.used_bytes, limited[rule.pattern]).exceeded(size)
-            if error is not None:
-                raise error
+            room = Room(rule.pattern, rule.used_bytes, limited[rule.pattern])
+            if refusal := room.refusal(size):
+                raise QuotaExceeded(refusal)
         if rule.has_passed(repository_id, digest):
             _add(tx, rule.id, digest, size)
 

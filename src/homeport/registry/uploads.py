@@ -14,8 +14,8 @@ Holds:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from homeport import events
@@ -131,10 +131,10 @@ def _move(
     epoch: int | None,
     reserved: int,
     digest: Digest | None,
-) -> QuotaExceeded | None:
+) -> str | None:
     """Note that the upload moves and what it reserves; that of a push in one request gets its row.
 
-    Gives the refusal, the row being gone with it, if a quota has no room beside what other uploads reserve. So of those
+    If a quota has no room beside what other uploads reserve, it gives the numbers, and the row is gone. So of those
     that do not fit together the others go on.
     """
     now = registry.clock.now()
@@ -154,7 +154,7 @@ def _move(
     )
     for room in quotas.rooms(tx, registry, repository, digest):
         taken = sum(size for name, size in others if patterns.matches(room.pattern, name))
-        if (refusal := room.exceeded(reserved, reserved_bytes=taken)) is not None:
+        if refusal := room.refusal(reserved, reserved_bytes=taken):
             tx.run("DELETE FROM uploads WHERE id = ?", (upload,))
             return refusal
     return None
@@ -355,7 +355,8 @@ async def _append(
     # Also without a chunk: an upload that never got a byte becomes one of no bytes, which is a blob like others.
     coming = _received(registry, origin, repository, upload, known, present, chunks or _nothing(), digest)
     try:
-        known.size = await registry.blobs.append(upload, present, coming)
+        async with aclosing(coming):
+            known.size = await registry.blobs.append(upload, present, coming)
     except WrongOffset as error:
         raise UploadOutOfOrder(f"it has {error.size} bytes", accepted_bytes=error.size) from error
     except (BlobUploadUnknown, QuotaExceeded):  # There is no row any more, so nobody can go on with what has come.
@@ -379,23 +380,29 @@ async def _received(
     size: int,
     chunks: AsyncIterable[bytes],
     digest: Digest | None,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The chunks as they come behind `size` bytes; once a minute, and where a quota must know, the row is told.
 
     Raises `BlobUploadUnknown` if there is no such row any more, `UploadTakenOver` if another process has it now, and
     `QuotaExceeded` if what has come does not fit; there is no row then.
     """
     reserves = bool(quotas.limits(registry, repository))
-    async for chunk in chunks:
-        size += len(chunk)
-        if (reserves and size - known.reserved >= RESERVATION_BYTES) or _is_old(registry, known):
-            now, reserved = registry.clock.now(), size if reserves else 0
-            refusal = await registry.db.jot(_move, registry, origin, repository, upload, known.epoch, reserved, digest)
-            if refusal is not None:
-                raise refusal
-            known.epoch = known.epoch or 1
-            known.moved_at, known.reserved = now, reserved
-        yield chunk
+    try:
+        async for chunk in chunks:
+            size += len(chunk)
+            if (reserves and size - known.reserved >= RESERVATION_BYTES) or _is_old(registry, known):
+                now, reserved = registry.clock.now(), size if reserves else 0
+                refusal = await registry.db.jot(
+                    _move, registry, origin, repository, upload, known.epoch, reserved, digest
+                )
+                if refusal:
+                    raise QuotaExceeded(refusal)
+                known.epoch = known.epoch or 1
+                known.moved_at, known.reserved = now, reserved
+            yield chunk
+    finally:
+        if isinstance(chunks, AsyncGenerator):  # It may not have been read to its end.
+            await chunks.aclose()
 
 
 async def _settle(
