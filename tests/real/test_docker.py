@@ -52,7 +52,7 @@ def test_who_pushes_another_image_under_an_immutable_tag_is_told_so_at_once(
     docker.run("build", "--tag", reference, tmp_path)
     logged = len(login_registry.server.log)
 
-    with pytest.raises(ClientFailedError, match=r": This tag is immutable: .*: 1 by \* \(fixed/\*\*\)\.\n"):
+    with pytest.raises(ClientFailedError, match=r": This tag is immutable: .* \(1 by \* \(fixed/\*\*\)\)\.\n"):
         docker.run("push", reference)
 
     def refusals() -> int:

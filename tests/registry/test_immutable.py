@@ -31,7 +31,7 @@ async def fixed(world: World) -> World:
 async def test_it_is_never_moved(fixed: World, name: str) -> None:
     """CVE-2026-31801: `latest` could be."""
     before = await state(fixed)
-    with pytest.raises(TagImmutable, match=rf"neither moved .* nor deleted: {name} by .* \(team/a\*\)\."):
+    with pytest.raises(TagImmutable, match=rf"neither moved .* nor deleted \({name} by .* \(team/a\*\)\)\."):
         await fixed.manifest(TWO, name)
     assert await state(fixed) == before
 

@@ -92,7 +92,7 @@ async def test_what_ends_within_a_minute_costs_nothing_more(world: World, monkey
     upload = await world.start()
     await world.append(upload, *[b"x"] * 100)
     await world.finish(upload, Digest.of(b"x" * 100))
-    assert jotted == ["_hold", "_insert", "_hold"]
+    assert jotted == ["_hold", "_begin", "_hold"]
 
 
 async def test_an_abandoned_upload_is_forgotten(world: World) -> None:

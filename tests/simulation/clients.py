@@ -16,12 +16,13 @@ from homeport.oci.errors import (
     DigestInvalid,
     ManifestBlobUnknown,
     ManifestUnknown,
+    QuotaExceeded,
     ReferencedByManifest,
     RegistryError,
     UploadOutOfOrder,
     UploadTakenOver,
 )
-from homeport.registry import blobs, manifests, referrers, repositories, tags, uploads
+from homeport.registry import blobs, manifests, quotas, referrers, repositories, tags, uploads
 from homeport.registry.registry import Registry
 from homeport.registry.uploads import Sessions
 from homeport.storage.blobstore import StorageError
@@ -60,6 +61,7 @@ async def work(world: World, registry: Registry) -> None:
             for number in range(CLIENTS):
                 group.create_task(Client(world, registry, sessions, hung_up, f"client{number}").work())
             group.create_task(_audit_now_and_then(world))
+            group.create_task(_count_quotas(world, registry))
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     while not all(task.done() for task in hung_up):
@@ -71,6 +73,16 @@ async def _audit_now_and_then(world: World) -> None:
     for _ in range(3):
         await world.clock.sleep(world.clock.random())
         await world.audit()
+
+
+async def _count_quotas(world: World, registry: Registry) -> None:
+    """What the job does, in small steps."""
+    for step in (quotas.recount, quotas.forget):
+        try:
+            while await registry.db.jot(step, 2) is not None:
+                await world.clock.sleep(world.clock.random() * 0.2)
+        except DatabaseError:
+            assert world.faulty
 
 
 def _last_event(tx: Transaction) -> int:
@@ -230,6 +242,7 @@ class Client:
                 ManifestBlobUnknown: lambda model: bool(model.missing(repository, digest)),
                 # The disk stalled for longer than a write hold lasts.
                 ManifestUnknown: whatever,
+                QuotaExceeded: whatever,
             },
             causes=[
                 Change("manifest.pushed", repository, digest),
@@ -250,7 +263,7 @@ class Client:
                 f"push blob {repository}@{digest[:15]} at once",
                 lambda origin: uploads.push(self._registry, origin, repository, digest, self._body(data)),
                 answer=lambda _: lambda model: model.has_blob(repository, digest),
-                refusals={BlobUploadUnknown: whatever},
+                refusals={BlobUploadUnknown: whatever, QuotaExceeded: whatever},
                 causes=[Change("blob.pushed", repository, digest)],
                 durable=True,
                 promises=[(repository, digest)],
@@ -291,7 +304,10 @@ class Client:
                 f"mount {digest[:15]} from {source} into {repository}",
                 mount,
                 answer=lambda _: lambda model: model.has_blob(repository, digest),
-                refusals={NothingToMount: lambda model: not all(model.has_blob(name, digest) for name in sources)},
+                refusals={
+                    NothingToMount: lambda model: not all(model.has_blob(name, digest) for name in sources),
+                    QuotaExceeded: whatever,
+                },
                 causes=[Change("blob.mounted", repository, digest)],
                 durable=True,
                 promises=[(repository, digest)],
@@ -318,6 +334,7 @@ class Client:
         upload = await self._ask(
             f"start an upload in {repository}",
             lambda origin: uploads.start(self._registry, self._sessions, origin, repository),
+            refusals={QuotaExceeded: whatever},
         )
         session = Session(self._name, upload, repository, data)
         self._world.sessions.append(session)
@@ -367,6 +384,7 @@ class Client:
     async def _append(self, session: Session, offset: int, stop: int) -> int:
         data = session.data[offset:stop]
         breaks_at = self._world.clock.below(len(data) + 1) if self._draw() < 0.1 else None
+        session.unanswered = True
         size = await self._ask(
             f"append {offset}-{stop} to {session.upload[:6]}",
             lambda origin: uploads.append(
@@ -378,8 +396,9 @@ class Client:
                 offset,
                 self._body(data, breaks_at=breaks_at),
             ),
-            refusals=self._gone(session) | _INTERRUPTIONS,
+            refusals=self._gone(session) | _INTERRUPTIONS | {QuotaExceeded: whatever},
         )
+        session.unanswered = False
         assert size == stop or session.ending, f"{session} has {size} bytes after {stop} came"
         self._acknowledge(session, size)
         return size
@@ -409,6 +428,7 @@ class Client:
                 answer=lambda _: lambda model: model.has_blob(repository, digest),
                 refusals=self._gone(session)
                 | _INTERRUPTIONS
+                | {QuotaExceeded: whatever}
                 | ({} if right and not session.torn else {DigestInvalid: whatever}),
                 causes=[Change("blob.pushed", repository, digest)],
                 durable=True,
@@ -417,6 +437,9 @@ class Client:
         except DigestInvalid:
             self._world.sessions.remove(session)
             return
+        except QuotaExceeded:
+            self._world.sessions.remove(session)
+            raise
         assert right, f"{session} was taken for {digest}"
         self._world.sessions.remove(session)
 
@@ -430,8 +453,8 @@ class Client:
         self._world.sessions.remove(session)
 
     def _gone(self, session: Session) -> Refusals:
-        """A session may be unknown only if its client asked to end it, or the power was cut."""
-        return {BlobUploadUnknown: whatever} if session.ending or session.torn else {}
+        """A session may be unknown only if its client asked to end it, the power went, or a quota may have cut it."""
+        return {BlobUploadUnknown: whatever} if session.ending or session.torn or session.unanswered else {}
 
     # --- pulling, listing, deleting -----------------------------------------------------------------------------
 

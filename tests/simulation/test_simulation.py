@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -19,7 +20,7 @@ from homeport import events
 from homeport.clock import Clock
 from homeport.db.database import Transaction
 from homeport.oci.digest import Digest
-from homeport.registry import blobs, manifests, tags
+from homeport.registry import blobs, manifests, quotas, tags, uploads
 from homeport.storage.disk import Disk
 from homeport.testing.blobstore_faults import FailingStore
 from homeport.testing.disk_faults import FailingDisk
@@ -40,7 +41,9 @@ def simulate(seed: int, faults: Faults | None = None) -> World:
     """Run the world of this seed to its end; what goes wrong has its last lines."""
     world = World(seed, faults or Faults())
     try:
-        world.live(work, LIVES)
+        # Uploads of a simulation are small.
+        with mock.patch.object(uploads, "RESERVATION_BYTES", 2_000):
+            world.live(work, LIVES)
     except BaseException as error:
         error.add_note("\n".join([*world.trace[-40:], f"replay it with SIMULATION_SEED={seed}"]))
         raise
@@ -96,6 +99,7 @@ def test_much_happens() -> None:
         "refused: DigestInvalid",
         "refused: ManifestBlobUnknown",
         "refused: ManifestUnknown",
+        "refused: QuotaExceeded",
         "refused: ReferencedByManifest",
         "refused: UploadOutOfOrder",
         "refused: UploadTakenOver",
@@ -142,6 +146,17 @@ def test_the_simulation_sees_a_lost_sync(disk: Callable[[Disk], Disk]) -> None:
 
 def test_the_simulation_sees_a_row_that_is_live_before_its_bytes() -> None:
     assert is_seen(Faults(store=EarlyFinish))
+
+
+def test_the_simulation_sees_a_quota_that_a_deletion_does_not_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotas, "discharge", lambda *_: None)
+    assert is_seen()
+
+
+def test_the_simulation_sees_a_quota_that_counts_ahead_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link behind the place where the counting is counts twice."""
+    monkeypatch.setattr(quotas._Rule, "has_passed", lambda *_: True)
+    assert is_seen()
 
 
 def test_the_simulation_sees_a_manifest_without_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from homeport.clock import Clock
 from homeport.db.database import Database, P, T, Transaction
 from homeport.db.sqlite import MEMORY, SqliteDatabase
 from homeport.oci.digest import Digest
-from homeport.registry import uploads
+from homeport.registry import quotas, uploads
 from homeport.registry.blobs import Blob
 from homeport.registry.registry import Registry, Rules
 from homeport.storage.blobstore import BlobStore, StorageError
@@ -102,6 +102,8 @@ class Session:
     acknowledged: int = 0
     #: The client asked to finish or cancel it, so it may be gone.
     ending: bool = False
+    #: The client sent bytes and was not answered, so they may have been too many for a quota, and the session is gone.
+    unanswered: bool = False
     #: The power was cut, so the session may be gone, and the bytes that the server has may be others.
     torn: bool = False
 
@@ -146,6 +148,11 @@ class World:
         ]
         artifact = images.image([layers[self.clock.below(5)]], subject=singles[0])
         return [*singles, artifact, images.index(singles[:2])]
+
+    def _draw_quotas(self) -> dict[str, int]:
+        """The quotas of a life: they come and go, and few are so small that they refuse much."""
+        drawn = {"**": 10**9, "team/**": 200_000, "app": 20_000, "*": 60_000}
+        return {pattern: limit for pattern, limit in drawn.items() if self.clock.random() < 0.6}
 
     # --- lives --------------------------------------------------------------------------------------------------
 
@@ -211,8 +218,10 @@ class World:
         await self.audit()
         await review(self._database, self.ledger)
         store = FilesystemStore(ROOT, self.clock, disk=self.faults.disk(disk), reserve_percent=0, reserve_bytes=0)
-        registry = Registry(self._database, self.faults.store(store), self.clock)
+        rules = Rules(quotas=self._draw_quotas())
+        registry = Registry(self._database, self.faults.store(store), self.clock, rules)
         try:
+            await self._database.write(quotas.sync, rules.quotas)
             await uploads.discard_strays(registry)
         except StorageError:
             assert self.faulty

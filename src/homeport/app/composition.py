@@ -23,7 +23,7 @@ from homeport.garbage.sweep import Pace, Sweeper
 from homeport.garbage.walk import Walker
 from homeport.housekeeping import Prune
 from homeport.inuse import Watcher
-from homeport.jobs import queue, schedule
+from homeport.jobs import queue, schedule, work
 from homeport.jobs.queue import Job
 from homeport.jobs.schedule import Plan
 from homeport.jobs.work import Kind
@@ -32,6 +32,7 @@ from homeport.notify import deliveries
 from homeport.notify.notifier import Notifier
 from homeport.notify.targets import Target, targets_of
 from homeport.observe import Level, Log
+from homeport.registry import quotas
 from homeport.registry.registry import Registry, Rules
 from homeport.registry.retention import ImmutableTags, KeepRule, Retention
 from homeport.secretstore.store import SecretStore
@@ -121,7 +122,7 @@ class Program:
             raise ConfigError([Problem("client", str(error))]) from None
         try:
             if self.works:
-                await self.registry.db.write(schedule.sync, self.registry.clock, plans(settings))
+                await self.registry.db.write(_sync, self.registry.clock, self.kinds, settings)
             await self.notifier.reconfigure(targets)
         except DatabaseError:
             self.transport.reconfigure(before)
@@ -209,6 +210,7 @@ def rules_of(settings: Settings) -> Rules:
         untagged_seconds=settings.cleanup.untagged_after,
         uploads_seconds=settings.cleanup.uploads_after,
         trash_seconds=settings.cleanup.trash,
+        quotas={quota.repositories: quota.bytes for quota in settings.quotas},
         retention=retention_of(settings),
     )
 
@@ -227,6 +229,13 @@ def plans(settings: Settings) -> list[Plan]:
     return [Plan(housekeeping.NAME, housekeeping.NAME, settings.housekeeping.schedule, settings.time_zone)]
 
 
+def _sync(tx: Transaction, clock: Clock, kinds: Mapping[str, Kind], settings: Settings) -> None:
+    """Bring the rows that follow the configuration to what it says, and ask for what that takes."""
+    schedule.sync(tx, clock, plans(settings))
+    if quotas.sync(tx, [quota.repositories for quota in settings.quotas]):
+        work.request(tx, clock, kinds, quotas.RECOUNT, actor=SYSTEM.actor, address=SYSTEM.address)
+
+
 async def _open(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Registry:
     database = SqliteDatabase(settings.database_path, clock)
     stack.push_async_callback(database.close)
@@ -241,7 +250,7 @@ async def _open(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Regi
 
 
 def _kinds(registry: Registry, settings: Callable[[], Settings]) -> Mapping[str, Kind]:
-    found = [housekeeping.kind(registry.db, registry.clock, lambda: _prunes(settings()))]
+    found = [housekeeping.kind(registry.db, registry.clock, lambda: _prunes(settings())), quotas.kind(registry)]
     return {kind.name: kind for kind in found}
 
 

@@ -450,6 +450,17 @@ class InUse(_Section):
     refresh_seconds: Duration = _setting(60, "How often the engines are asked.", live=True, ge=5, le=3600)
 
 
+class Quota(_Section):
+    """How much the repositories of a pattern may hold together. Where several match, all of them hold."""
+
+    repositories: Pattern = Field(
+        description="Which repositories: team/app, team/* (one level), team/** (every level)."
+    )
+    bytes: Size = Field(
+        description="The most that they may hold; what several tags or repositories share counts once.", gt=0
+    )
+
+
 class Settings(_Section):
     """All settings. Everything has a default: an empty file is valid."""
 
@@ -468,6 +479,9 @@ class Settings(_Section):
     housekeeping: Housekeeping = Housekeeping()
     cleanup: Cleanup = Cleanup()
     in_use: InUse = InUse()
+    quotas: tuple[Quota, ...] = _setting(
+        (), "How much repositories may hold, by pattern; a pattern stands here once.", live=True, max_length=100
+    )
     notify: Mapping[Name, Target] = _setting({}, "Who is told what happens, each under a name of its own.", live=True)
     secrets: Secrets = Secrets()
     log: Log = Log()

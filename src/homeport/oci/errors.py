@@ -17,6 +17,8 @@ class RegistryError(Exception):
     status: ClassVar[int] = 500
     #: Whether the same request may succeed later without anybody changing anything.
     temporary: ClassVar[bool] = False
+    #: Whether people cannot do without the detail. Older versions of Docker show them the message only.
+    detail_in_message: ClassVar[bool] = False
 
     def __init__(
         self, detail: str = "", *, retry_after_seconds: int | None = None, accepted_bytes: int | None = None
@@ -30,10 +32,13 @@ class RegistryError(Exception):
     @property
     def message(self) -> str:
         """The sentence for people: the first paragraph of the class docstring, on one line."""
-        return " ".join((self.__doc__ or "").split("\n\n")[0].split())
+        sentence = " ".join((self.__doc__ or "").split("\n\n")[0].split())
+        if self.detail_in_message and self.detail:
+            return f"{sentence.removesuffix('.')} ({self.detail})."
+        return sentence
 
     def __str__(self) -> str:
-        return f"{self.message} ({self.detail})" if self.detail else self.message
+        return self.message if self.detail_in_message or not self.detail else f"{self.message} ({self.detail})"
 
 
 class BlobUnknown(RegistryError):
@@ -157,21 +162,17 @@ class Denied(RegistryError):
 
 
 class TagImmutable(RegistryError):
-    """This tag is immutable: it is neither moved to another image nor deleted.
-
-    Older versions of Docker show people no detail, so which tag it is, and which rule says so, is in the message.
-    """
+    """This tag is immutable: it is neither moved to another image nor deleted."""
 
     code, status = "DENIED", 403
+    detail_in_message = True
 
-    def __init__(self, which: str = "") -> None:
-        super().__init__()
-        self._which = which
 
-    @property
-    def message(self) -> str:
-        sentence = super().message
-        return f"{sentence.removesuffix('.')}: {self._which}." if self._which else sentence
+class QuotaExceeded(RegistryError):
+    """The quota of this repository has no room left for it; delete what is not needed there any more."""
+
+    code, status = "DENIED", 403
+    detail_in_message = True
 
 
 class Unsupported(RegistryError):

@@ -20,7 +20,7 @@ from homeport.db.database import Transaction
 from homeport.events import SYSTEM, Origin
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, BlobUploadUnknown, ReferencedByManifest
-from homeport.registry import repositories, reviews, trash
+from homeport.registry import quotas, repositories, reviews, trash
 from homeport.registry.registry import Registry
 from homeport.registry.trash import TrashedBlob
 
@@ -110,7 +110,10 @@ def offer(tx: Transaction, registry: Registry, repository: str, blob: Blob, uplo
 
 
 def link(tx: Transaction, registry: Registry, repository: str, digest: Digest) -> int:
-    """Let the repository offer a live blob, and promise that it stays for a day; the id of the repository."""
+    """Let the repository offer a live blob, and promise that it stays for a day; the id of the repository.
+
+    Raises `QuotaExceeded`.
+    """
     now = registry.clock.now()
     until = now + registry.rules.keep_seconds
     repository_id = repositories.ensure(tx, registry.clock, repository)
@@ -122,6 +125,7 @@ def link(tx: Transaction, registry: Registry, repository: str, digest: Digest) -
             "INSERT INTO links (repository_id, digest, linked_at, keep_until, released_at) VALUES (?, ?, ?, ?, ?)",
             (repository_id, digest, now, until, now),
         )
+        quotas.charge(tx, registry, repository_id, repository, digest)
         reviews.ask(tx, registry, repository_id, digest, until)
         trash.forget_link(tx, repository, digest)
     return repository_id
@@ -146,6 +150,7 @@ def take_out(
     assert row is not None
     trash.keep_link(tx, registry, origin, repository, digest, row[0], reason=reason or "deleted", manifest=manifest)
     tx.run("DELETE FROM links WHERE repository_id = ? AND digest = ?", (repository_id, digest))
+    quotas.discharge(tx, repository_id, digest)
     reviews.drop(tx, repository_id, digest)
     if not tx.one("SELECT 1 FROM links WHERE digest = ? LIMIT 1", (digest,)):
         reviews.look(tx, reviews.BLOB, digest, registry.clock.now())

@@ -29,7 +29,7 @@ from homeport.oci.errors import (
     ReferencedByManifest,
 )
 from homeport.oci.manifest import Manifest, Role
-from homeport.registry import blobs, repositories, tags
+from homeport.registry import blobs, quotas, repositories, tags
 from homeport.registry.blobs import Blob
 from homeport.registry.registry import Registry
 
@@ -105,6 +105,7 @@ def _prepare(
     # Before a byte is written: most refused manifests are refused here.
     tags.check_movable(tx, registry, repository, names, digest)
     _check_references(tx, registry, repository, manifest)
+    quotas.check(tx, registry, repository, digest, len(manifest.data))
     return blobs.hold(tx, registry, digest, upload)
 
 

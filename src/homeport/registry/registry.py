@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from homeport.clock import Clock
@@ -41,6 +42,8 @@ class Rules:
     jitter_seconds: float = 60.0
     #: An upload moves while its last byte is not older than this: longer than a body may stand still.
     moving_seconds: float = 3600.0
+    #: How many bytes the repositories of a pattern may hold, each digest counted once.
+    quotas: Mapping[str, int] = field(default_factory=dict)
     #: Which tags stay, which never change, and where nothing goes by itself.
     retention: Retention = field(default_factory=Retention)
 

@@ -25,6 +25,12 @@ def find(tx: Transaction, name: str) -> int | None:
     return row[0] if row else None
 
 
+def name(tx: Transaction, repository_id: int) -> str | None:
+    """The name of the repository, or None where there is none."""
+    row = tx.one("SELECT name FROM repositories WHERE id = ?", (repository_id,))
+    return row[0] if row else None
+
+
 def ensure(tx: Transaction, clock: Clock, name: str) -> int:
     """The id of the repository, which is made where there is none."""
     found = find(tx, name)

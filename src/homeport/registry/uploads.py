@@ -6,6 +6,7 @@ Holds:
   (CVE-2026-32589).
 - One request writes to a session at a time. A newer one takes over, since the older is most likely a connection that
   died without our noticing; the epoch in the row tells a process that another one took over.
+- What an upload receives is reserved of the quotas of its repository, until it ends or its request breaks off.
 - `moved_at` is true to about a minute for whatever grows, also in the middle of a request that lasts for hours, and
   for a push in one request, which gets its row when it has lasted that long. Cleanups rely on it.
 """
@@ -13,16 +14,17 @@ Holds:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from homeport import events
 from homeport.db.database import DatabaseError, Transaction
 from homeport.events import SYSTEM, Origin
+from homeport.oci import patterns
 from homeport.oci.digest import Digest
-from homeport.oci.errors import BlobUploadUnknown, DigestInvalid, UploadOutOfOrder, UploadTakenOver
-from homeport.registry import blobs
+from homeport.oci.errors import BlobUploadUnknown, DigestInvalid, QuotaExceeded, UploadOutOfOrder, UploadTakenOver
+from homeport.registry import blobs, quotas
 from homeport.registry.blobs import Blob
 from homeport.registry.registry import Registry
 from homeport.storage.blobstore import StorageError, UploadMissing, WrongOffset
@@ -37,6 +39,8 @@ class _Known:
     #: When its row last said that it moves.
     moved_at: float
     size: int | None = None
+    #: How many bytes its row reserves of a quota.
+    reserved: int = 0
 
 
 @dataclass(slots=True)
@@ -62,6 +66,10 @@ class Sessions:
 SESSIONS_MAX = 10_000
 #: How old `moved_at` of an upload that grows may get.
 MOVED_SECONDS = 60.0
+#: An upload tells a quota what it has received each time that so much more has come; less is not worth a transaction.
+RESERVATION_BYTES = 4 * 1024**2
+#: What an upload reserves counts for so long after it last moved: its process may have died.
+RESERVED_SECONDS = 600.0
 
 
 # --- facts ------------------------------------------------------------------------------------------------------
@@ -73,6 +81,11 @@ def _insert(tx: Transaction, registry: Registry, origin: Origin, repository: str
         "INSERT INTO uploads (id, repository, actor, epoch, started_at, moved_at) VALUES (?, ?, ?, 1, ?, ?)",
         (upload, repository, origin.actor, now, now),
     )
+
+
+def _begin(tx: Transaction, registry: Registry, origin: Origin, repository: str, upload: str) -> None:
+    quotas.check(tx, registry, repository, None, 1)  # Under a full quota nobody needs to send what will be refused.
+    _insert(tx, registry, origin, repository, upload)
 
 
 def _exists(tx: Transaction, origin: Origin, repository: str, upload: str) -> bool:
@@ -92,7 +105,10 @@ def _take_over(tx: Transaction, registry: Registry, origin: Origin, repository: 
     return row[0] if row else None
 
 
-def _hold(tx: Transaction, registry: Registry, upload: str, epoch: int | None, digest: Digest) -> Blob | None:
+def _hold(
+    tx: Transaction, registry: Registry, repository: str, upload: str, epoch: int | None, digest: Digest, size: int
+) -> Blob | None:
+    quotas.check(tx, registry, repository, digest, size)  # Before the bytes are in place; `_offer` decides.
     if epoch is not None and not tx.one("SELECT 1 FROM uploads WHERE id = ? AND epoch = ?", (upload, epoch)):
         raise UploadTakenOver
     return blobs.hold(tx, registry, digest, upload)
@@ -106,14 +122,46 @@ def _offer(tx: Transaction, registry: Registry, origin: Origin, repository: str,
         events.append(tx, registry.clock, "blob.pushed", origin, repository=repository, digest=blob.digest)
 
 
-def _move(tx: Transaction, registry: Registry, origin: Origin, repository: str, upload: str, epoch: int | None) -> None:
-    """Note that the upload moves; that of a push in one request gets its row."""
+def _move(
+    tx: Transaction,
+    registry: Registry,
+    origin: Origin,
+    repository: str,
+    upload: str,
+    epoch: int | None,
+    reserved: int,
+    digest: Digest | None,
+) -> str | None:
+    """Note that the upload moves and what it reserves; that of a push in one request gets its row.
+
+    If a quota has no room beside what other uploads reserve, it gives the numbers, and the row is gone. So of those
+    that do not fit together the others go on.
+    """
+    now = registry.clock.now()
     if epoch is None:
         _insert(tx, registry, origin, repository, upload)
-    elif not tx.run(
-        "UPDATE uploads SET moved_at = ? WHERE id = ? AND epoch = ?", (registry.clock.now(), upload, epoch)
+        epoch = 1
+    if not tx.run(
+        "UPDATE uploads SET moved_at = ?, reserved_bytes = ? WHERE id = ? AND epoch = ?",
+        (now, reserved, upload, epoch),
     ):
         raise UploadTakenOver(upload) if _has_session(tx, upload) else BlobUploadUnknown(upload)
+    if not reserved:
+        return None
+    others: list[tuple[str, int]] = tx.all(
+        "SELECT repository, reserved_bytes FROM uploads WHERE reserved_bytes > 0 AND moved_at >= ? AND id <> ?",
+        (now - RESERVED_SECONDS, upload),
+    )
+    for room in quotas.rooms(tx, registry, repository, digest):
+        taken = sum(size for name, size in others if patterns.matches(room.pattern, name))
+        if refusal := room.refusal(reserved, reserved_bytes=taken):
+            tx.run("DELETE FROM uploads WHERE id = ?", (upload,))
+            return refusal
+    return None
+
+
+def _unreserve(tx: Transaction, upload: str) -> None:
+    tx.run("UPDATE uploads SET reserved_bytes = 0 WHERE id = ?", (upload,))
 
 
 def oldest_moving(tx: Transaction, repository: str, since: float) -> float | None:
@@ -155,7 +203,7 @@ async def start(registry: Registry, sessions: Sessions, origin: Origin, reposito
     registry.check_writable()
     upload = registry.clock.new_id()
     known = _Known(epoch=1, moved_at=registry.clock.now(), size=0)
-    await registry.db.jot(_insert, registry, origin, repository, upload)
+    await registry.db.jot(_begin, registry, origin, repository, upload)
     _remember(sessions, upload, known)
     return upload
 
@@ -182,7 +230,7 @@ async def append(
     """
     registry.check_writable()
     async with _turn(registry, sessions, origin, repository, upload) as (_, known):
-        return await _append(registry, origin, repository, upload, known, offset, chunks)
+        return await _append(registry, origin, repository, upload, known, offset, chunks, None)
 
 
 async def finish(
@@ -201,7 +249,7 @@ async def finish(
     """
     registry.check_writable()
     async with _turn(registry, sessions, origin, repository, upload) as (turn, known):
-        await _append(registry, origin, repository, upload, known, offset, chunks)
+        await _append(registry, origin, repository, upload, known, offset, chunks, digest)
         turn.receiving = False
         known.size = None
         blob = await _settle(registry, origin, repository, upload, known.epoch, digest)
@@ -210,15 +258,24 @@ async def finish(
 
 
 async def push(
-    registry: Registry, origin: Origin, repository: str, digest: Digest, chunks: AsyncIterable[bytes]
+    registry: Registry,
+    origin: Origin,
+    repository: str,
+    digest: Digest,
+    chunks: AsyncIterable[bytes],
+    length: int | None = None,
 ) -> Blob:
-    """A whole blob in one request. It needs no session, since nobody could resume it."""
+    """A whole blob in one request, of `length` bytes where that is known. Nobody could resume it: it needs no session.
+
+    Raises `QuotaExceeded`, if it can before a byte is received.
+    """
     registry.check_writable()
+    await registry.db.read(quotas.check, registry, repository, digest, 1 if length is None else length)
     upload = registry.clock.new_id()
     known = _Known(epoch=None, moved_at=registry.clock.now(), size=0)
     registry.writing.add(upload)
     try:
-        await _append(registry, origin, repository, upload, known, 0, chunks)
+        await _append(registry, origin, repository, upload, known, 0, chunks, digest)
         return await _settle(registry, origin, repository, upload, known.epoch, digest)
     except BaseException:
         if known.epoch is not None:
@@ -287,6 +344,7 @@ async def _append(
     known: _Known,
     offset: int | None,
     chunks: AsyncIterable[bytes] | None,
+    digest: Digest | None,
 ) -> int:
     present = await registry.blobs.size(upload) if known.size is None else known.size
     if offset is not None and offset != present:
@@ -295,44 +353,78 @@ async def _append(
         return present
     known.size = None  # Until it has ended well, only the store knows.
     # Also without a chunk: an upload that never got a byte becomes one of no bytes, which is a blob like others.
-    coming = _noted(registry, origin, repository, upload, known, chunks or _nothing())
+    coming = _received(registry, origin, repository, upload, known, present, chunks or _nothing(), digest)
     try:
-        known.size = await registry.blobs.append(upload, present, coming)
+        async with aclosing(coming):
+            known.size = await registry.blobs.append(upload, present, coming)
     except WrongOffset as error:
         raise UploadOutOfOrder(f"it has {error.size} bytes", accepted_bytes=error.size) from error
-    except BlobUploadUnknown:  # It was forgotten meanwhile, so nobody can go on with what has come since.
+    except (BlobUploadUnknown, QuotaExceeded):  # There is no row any more, so nobody can go on with what has come.
         await registry.blobs.cancel(upload)
+        raise
+    except BaseException:
+        if known.reserved:  # Whoever goes on with it reserves it again; most start anew.
+            known.reserved = 0
+            with suppress(DatabaseError):
+                await registry.db.jot(_unreserve, upload)
         raise
     return known.size
 
 
-async def _noted(
-    registry: Registry, origin: Origin, repository: str, upload: str, known: _Known, chunks: AsyncIterable[bytes]
-) -> AsyncIterator[bytes]:
-    """The chunks as they come; once a minute the row of the upload says that it moves.
+async def _received(
+    registry: Registry,
+    origin: Origin,
+    repository: str,
+    upload: str,
+    known: _Known,
+    size: int,
+    chunks: AsyncIterable[bytes],
+    digest: Digest | None,
+) -> AsyncGenerator[bytes, None]:
+    """The chunks as they come behind `size` bytes; once a minute, and where a quota must know, the row is told.
 
-    Raises `BlobUploadUnknown` if there is no such row any more, `UploadTakenOver` if another process has it now.
+    Raises `BlobUploadUnknown` if there is no such row any more, `UploadTakenOver` if another process has it now, and
+    `QuotaExceeded` if what has come does not fit; there is no row then.
     """
-    async for chunk in chunks:
-        if _is_old(registry, known):
-            now = registry.clock.now()
-            await registry.db.jot(_move, registry, origin, repository, upload, known.epoch)
-            known.epoch = known.epoch or 1
-            known.moved_at = now
-        yield chunk
+    reserves = bool(quotas.limits(registry, repository))
+    try:
+        async for chunk in chunks:
+            size += len(chunk)
+            if (reserves and size - known.reserved >= RESERVATION_BYTES) or _is_old(registry, known):
+                now, reserved = registry.clock.now(), size if reserves else 0
+                refusal = await registry.db.jot(
+                    _move, registry, origin, repository, upload, known.epoch, reserved, digest
+                )
+                if refusal:
+                    raise QuotaExceeded(refusal)
+                known.epoch = known.epoch or 1
+                known.moved_at, known.reserved = now, reserved
+            yield chunk
+    finally:
+        if isinstance(chunks, AsyncGenerator):  # It may not have been read to its end.
+            await chunks.aclose()
 
 
 async def _settle(
     registry: Registry, origin: Origin, repository: str, upload: str, epoch: int | None, digest: Digest
 ) -> Blob:
-    """From bytes of an upload to a live blob of the repository."""
+    """From bytes of an upload to a live blob of the repository; bytes that may not become one end it."""
+    try:
+        return await _take_in(registry, origin, repository, upload, epoch, digest)
+    except (DigestInvalid, QuotaExceeded):
+        await registry.db.write(_delete, origin, repository, upload)
+        await registry.blobs.cancel(upload)
+        raise
+
+
+async def _take_in(
+    registry: Registry, origin: Origin, repository: str, upload: str, epoch: int | None, digest: Digest
+) -> Blob:
     actual = await registry.blobs.digest(upload, digest.algorithm)
     length = await registry.blobs.size(upload)
     if actual != digest:
-        await registry.db.write(_delete, origin, repository, upload)
-        await registry.blobs.cancel(upload)
         raise DigestInvalid(f"the {length} bytes that came are {actual}")
-    present = await registry.db.jot(_hold, registry, upload, epoch, digest)
+    present = await registry.db.jot(_hold, registry, repository, upload, epoch, digest, length)
     if present is not None and await registry.blobs.stat(present.location) == present.size:
         blob = present
     else:

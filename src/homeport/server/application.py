@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -112,11 +113,12 @@ class Application:
             self.in_front -= 1
         response.headers.append((b"docker-distribution-api-version", b"registry/2.0"))
         response.headers.append((b"x-request-id", request.id.encode("ascii")))
-        if response.status >= 400:
-            await self._drain(request, response.status)
         handled.status = response.status
         handled.bytes = response.body_bytes
-        await response.send(send, head=request.method == "HEAD")
+        # A client that is still sending hears at once that it can stop: it may have gigabytes to go.
+        is_refused = response.status >= 400 and request.is_unread
+        before_end = partial(self._drain, request, response.status) if is_refused else None
+        await response.send(send, head=request.method == "HEAD", before_end=before_end)
 
     async def _mounted(
         self, application: AsgiApplication, scope: Scope, receive: Receive, send: Send, passage: Passage

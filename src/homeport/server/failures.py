@@ -24,7 +24,7 @@ def as_registry_error(error: Exception) -> RegistryError:
 
 def response(error: RegistryError, headers: Headers | None = None) -> Response:
     """The error as the distribution-spec writes it ("Error Codes")."""
-    detail = {"detail": error.detail} if error.detail else {}
+    detail = {"detail": error.detail} if error.detail and not error.detail_in_message else {}
     document = {"errors": [{"code": error.code, "message": error.message, **detail}]}
     answer = json_response(error.status, document, headers)
     if error.retry_after_seconds is not None:

@@ -125,6 +125,14 @@ class Request:
         # HTTP/2 frames every body, so there only a length of 0 rules one out.
         return self.header(b"transfer-encoding") is not None or self._scope["http_version"] == "2"
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether more of the body may come."""
+        try:
+            return not self.body_ended and self.has_body
+        except SizeInvalid:
+            return False  # Most likely that is what the answer says.
+
     @asynccontextmanager
     async def receiving(self) -> AsyncIterator[None]:
         """Around whatever reads the body by `chunks`: raises `BodyStalled` when it stands still for too long."""
@@ -195,11 +203,8 @@ class Request:
 
     async def drain(self, bytes_max: int, seconds: float) -> None:
         """Read on for a moment, so that a client that is still sending sees the answer and not a reset."""
-        try:
-            if self.body_ended or not self.has_body:
-                return
-        except SizeInvalid:
-            return  # Most likely that is what the answer says.
+        if not self.is_unread:
+            return
         try:
             async with self._clock.timeout(seconds):
                 received = 0
@@ -228,15 +233,21 @@ class Response:
     def body_bytes(self) -> int:
         return len(self.body) if isinstance(self.body, bytes) and self.length is None else self.length or 0
 
-    async def send(self, send: Send, *, head: bool) -> None:
-        """Write it; for HEAD everything but the body."""
+    async def send(self, send: Send, *, head: bool, before_end: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Write it; for HEAD everything but the body. `before_end` runs before the last byte of a body of bytes."""
         headers = self.headers
         if self.status not in {204, 304}:
             headers.append((b"content-length", b"%d" % self.body_bytes))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         body = self.body
         if head or isinstance(body, bytes):
-            await send({"type": "http.response.body", "body": b"" if head or not isinstance(body, bytes) else body})
+            written = b"" if head or not isinstance(body, bytes) else body
+            if before_end is not None:
+                # Behind the last byte the connection ends, if the request has not been read.
+                await send({"type": "http.response.body", "body": written[:-1], "more_body": True})
+                await before_end()
+                written = written[-1:]
+            await send({"type": "http.response.body", "body": written})
         elif isinstance(body, Path):
             await send({"type": "http.response.pathsend", "path": str(body)})
         else:

@@ -6,11 +6,13 @@ sentence for each thing that is wrong, and none where all is well.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from homeport import events
 from homeport.db.database import Transaction
 from homeport.oci import manifest as oci_manifest
+from homeport.oci import patterns
 from homeport.oci.digest import Digest, new_hasher
 from homeport.oci.manifest import Role
 from homeport.registry.blobs import Blob
@@ -36,7 +38,7 @@ async def check(registry: Registry) -> None:
 
 def facts(tx: Transaction, rules: Rules) -> list[str]:
     """What is wrong among the rows."""
-    return [*_links(tx), *_manifests(tx, rules), *_history(tx)]
+    return [*_links(tx), *_manifests(tx, rules), *_history(tx), *_quotas(tx)]
 
 
 def _links(tx: Transaction) -> Iterator[str]:
@@ -97,6 +99,26 @@ def _history(tx: Transaction) -> Iterator[str]:
     tags = {(repository, tag): digest for repository, tag, digest in tx.all(_TAGS)}
     if {where: digest for where, digest in last.items() if digest is not None} != tags:
         yield "the history of tags does not end where the tags are"
+
+
+def _quotas(tx: Transaction) -> Iterator[str]:
+    """What each quota has counted is what a count of the links that it has passed gives."""
+    links: list[tuple[int, str, str, int]] = tx.all("SELECT repository_id, repository, digest, size FROM linked_blobs")
+    rules = tx.all("SELECT id, pattern, used_bytes, counted_repository, counted_digest FROM quota_rules")
+    for rule_id, pattern, used, *position in rules:
+        rows = tx.all("SELECT digest, size, link_count FROM quota_digests WHERE rule_id = ?", (rule_id,))
+        if pattern is None:
+            continue  # It has left the configuration, and is being forgotten.
+        counted = Counter(
+            (digest, size)
+            for repository_id, repository, digest, size in links
+            if patterns.matches(pattern, repository)
+            and (position == [None, None] or [repository_id, digest] <= position)
+        )
+        if Counter({(digest, size): count for digest, size, count in rows}) != counted:
+            yield f"the quota of {pattern} has counted {rows}, and the links are {counted}"
+        if used != sum(size for _, size in counted):
+            yield f"the quota of {pattern} says that {used} bytes are used"
 
 
 def same(tx: Transaction, model: Model) -> list[str]:

@@ -34,7 +34,14 @@ async def start(call: Call) -> Response:
     if promised is not None and wanted is None:
         digest = Digest.parse(promised)
         async with call.request.receiving():
-            await uploads.push(call.registry, call.origin, call.repository, digest, call.request.chunks())
+            await uploads.push(
+                call.registry,
+                call.origin,
+                call.repository,
+                digest,
+                call.request.chunks(),
+                call.request.content_length,
+            )
         return _created(call, digest)
     upload = await uploads.start(call.registry, call.context.sessions, call.origin, call.repository)
     return Response(202, session_headers(call.repository, upload, 0))
