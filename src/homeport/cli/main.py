@@ -14,6 +14,7 @@ from pathlib import Path
 import uvloop
 
 from homeport.cli import (
+    cleanup,
     configuration,
     copying,
     events,
@@ -57,6 +58,7 @@ _FAMILIES = (
     repositories,
     tags,
     copying,
+    cleanup,
     inuse,
     jobs,
     events,
