@@ -32,7 +32,7 @@ EVENTS: Final[dict[str, str]] = {
     "job.cancelled": "Somebody cancelled a run; the reason names its kind.",
     "job.retried": "Somebody asked for a run again that had ended; the reason names its kind.",
     "cleanup.finished": "A cleanup run ended; its detail is the summary, with all that went since the run before it.",
-    "cleanup.stopped": "Nothing is deleted any more until a person says so; the reason says why and what to do.",
+    "cleanup.stopped": "Something is not deleted until a person says so; the reason says why and what to do.",
     "cleanup.confirmed": "A person said that the clock is right, so that things are deleted again.",
     "cleanup.released": "A person let a run remove what it had stopped at; the reason names the run.",
     "housekeeping.finished": "A housekeeping run ended; its detail is the summary.",
@@ -49,6 +49,7 @@ EVENTS: Final[dict[str, str]] = {
 
 #: Every kind of job, with the sentence that documents it. A job KIND that ends writes the event `KIND.finished`.
 JOBS: Final[dict[str, str]] = {
+    "cleanup": "Remove the tags that no rule keeps, then sweep, and tell all that went since the run before.",
     "housekeeping": "Forget what is older than the configuration keeps: events, ended jobs, deliveries, dead tokens.",
     "quota-recount": "Count what new quotas have in their repositories; asked for by itself when `quotas` changes.",
 }
@@ -76,9 +77,13 @@ OUTCOMES: Final[dict[Outcome, str]] = {
 #: Why a run can be skipped.
 SKIPS: Final[dict[str, str]] = {
     "already-running": "The run before it had not ended.",
-    "clock-jumped": "By the clock nothing had happened for days, so it may be wrong; the next run goes ahead.",
+    "clock-jumped": "The clock may be wrong. Housekeeping goes ahead the next time, a cleanup when a person has said"
+    " that it is right (`homeport cleanup confirm-clock`).",
+    "read-only": "The registry is read-only, so nothing may be deleted.",
     "server-name-not-found": "The name of the server that was to do it could not be resolved.",
     "server-refused": "The machine of the server refused the connection: nothing listens there.",
     "server-timed-out": "The server, or the network on the way to it, did not answer in time.",
     "server-unreachable": "The server could not be reached for another reason, which the text tells.",
+    "storage-unreachable": "The bytes cannot be read: the disk is gone, or another one is in its place.",
+    "uploads-active": "Something is being pushed, and `cleanup.skip_while_uploading` is set.",
 }

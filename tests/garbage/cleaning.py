@@ -31,6 +31,8 @@ class Cleaning(World):
 
     def __init__(self, folder: Path) -> None:
         self.said = io.StringIO()
+        #: When tags were decided about, for tests that do something after that.
+        self.decided_at = 0.0
         super().__init__(folder, folder.parent / "homeport.db")
         self.rule(jitter_seconds=0.0)
 

@@ -12,7 +12,7 @@ NEVER_TODAY = "0 0 1 1 *"
 
 
 def config(schedule: str) -> Config:
-    return {"housekeeping": {"schedule": schedule}, "log": {"format": "json"}}
+    return {"housekeeping": {"schedule": schedule}, "cleanup": {"schedule": "never"}, "log": {"format": "json"}}
 
 
 def query(homeport: Homeport, sql: str) -> list[tuple[Any, ...]]:

@@ -18,6 +18,7 @@ from homeport.config import ConfigError, Problem, Settings, process_environment,
 from homeport.db.database import DatabaseError, Transaction
 from homeport.db.sqlite import SqliteDatabase
 from homeport.events import SYSTEM
+from homeport.garbage import job as cleanup
 from homeport.garbage.guard import ClockGuard
 from homeport.garbage.sweep import Pace, Sweeper
 from homeport.garbage.walk import Walker
@@ -54,7 +55,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     async with AsyncExitStack() as stack:
         stack.callback(log.flush)
         registry = await _open(settings, clock, stack)
-        kinds = _kinds(registry, lambda: settings)
+        cleaner = _Cleaner.of(registry, log, busy=lambda: False)
+        kinds = _kinds(registry, cleaner, lambda: settings)
         yield Services(registry=registry, kinds=kinds, worker=_worker(registry, kinds, log, settings))
 
 
@@ -171,10 +173,9 @@ async def open_program(
         environ=environ,
         follows=works,
     )
-    kinds = _kinds(registry, lambda: program.settings)
+    cleaner = _Cleaner.of(registry, log, busy=lambda: program.busy())  # noqa: PLW0108 (it is set later)
+    kinds = _kinds(registry, cleaner, lambda: program.settings)
     worker = _worker(registry, kinds, log, settings)
-    guard = ClockGuard(registry)
-    pace = Pace(clock, busy=lambda: program.busy())  # noqa: PLW0108 (it is set later)
     program = Program(
         settings,
         environ,
@@ -186,8 +187,8 @@ async def open_program(
         Watcher(registry.db, clock, log, settings.in_use),
         worker,
         kinds,
-        Sweeper(registry, log, guard, pace),
-        Walker(registry, log, guard, pace),
+        cleaner.sweeper,
+        Walker(registry, log, cleaner.guard, cleaner.pace),
         works,
     )
     await program.apply(settings, targets)
@@ -226,7 +227,8 @@ def retention_of(settings: Settings) -> Retention:
 
 def plans(settings: Settings) -> list[Plan]:
     """What runs when."""
-    return [Plan(housekeeping.NAME, housekeeping.NAME, settings.housekeeping.schedule, settings.time_zone)]
+    wanted = {cleanup.NAME: settings.cleanup.schedule, housekeeping.NAME: settings.housekeeping.schedule}
+    return [Plan(name, name, expression, settings.time_zone) for name, expression in wanted.items()]
 
 
 def _sync(tx: Transaction, clock: Clock, kinds: Mapping[str, Kind], settings: Settings) -> None:
@@ -249,9 +251,32 @@ async def _open(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Regi
     return Registry(database, store, clock, rules_of(settings))
 
 
-def _kinds(registry: Registry, settings: Callable[[], Settings]) -> Mapping[str, Kind]:
-    found = [housekeeping.kind(registry.db, registry.clock, lambda: _prunes(settings())), quotas.kind(registry)]
+@dataclass(frozen=True, slots=True)
+class _Cleaner:
+    """What cleans up, all day and in runs."""
+
+    guard: ClockGuard
+    pace: Pace
+    sweeper: Sweeper
+
+    @classmethod
+    def of(cls, registry: Registry, log: Log, busy: Callable[[], bool]) -> _Cleaner:
+        """That of a process, which knows whether it is `busy` with requests."""
+        guard, pace = ClockGuard(registry), Pace(registry.clock, busy)
+        return cls(guard, pace, Sweeper(registry, log, guard, pace))
+
+
+def _kinds(registry: Registry, cleaner: _Cleaner, settings: Callable[[], Settings]) -> Mapping[str, Kind]:
+    found = [
+        cleanup.kind(registry, cleaner.sweeper, cleaner.guard, cleaner.pace, lambda: _wishes(settings())),
+        housekeeping.kind(registry.db, registry.clock, lambda: _prunes(settings())),
+        quotas.kind(registry),
+    ]
     return {kind.name: kind for kind in found}
+
+
+def _wishes(settings: Settings) -> cleanup.Wishes:
+    return cleanup.Wishes(tuple(settings.in_use.engines), settings.cleanup.skip_while_uploading)
 
 
 def _worker(registry: Registry, kinds: Mapping[str, Kind], log: Log, settings: Settings) -> Worker:

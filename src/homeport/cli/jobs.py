@@ -133,12 +133,17 @@ async def run_job(context: Context) -> int:
     values = dict(arguments.argument)
     if len(values) < len(arguments.argument):
         raise WrongUsage("an argument is given twice; each NAME has one value")
+    return await run_kind(context, arguments.kind, values)
+
+
+async def run_kind(context: Context, kind: str, values: Mapping[str, str]) -> int:
+    """Start a run of this kind and follow it to its end, unless the command line has --detach; the exit code."""
     async with opened(context) as administration:
         try:
-            job = await administration.start(arguments.kind, values, attend=not arguments.detach)
+            job = await administration.start(kind, values, attend=not context.arguments.detach)
         except Unreachable as error:
-            return await _skip(context, error, values)
-        if arguments.detach:
+            return await _skip(context, error, kind, values)
+        if context.arguments.detach:
             await _say_if_nobody_works(context, administration)
             context.output.result(
                 job, f"job {job['id']} was started; `homeport jobs log {job['id']} --follow` shows it"
@@ -191,9 +196,9 @@ async def _say_if_nobody_works(context: Context, administration: Administration)
         context.output.note("no worker runs on this data folder; the job waits for `homeport up` or `homeport work`")
 
 
-async def _skip(context: Context, error: Unreachable, arguments: Mapping[str, str]) -> int:
+async def _skip(context: Context, error: Unreachable, kind: str, arguments: Mapping[str, str]) -> int:
     """What a run that could not be asked for comes to: told here and to the targets of the configuration."""
-    kind, now = context.arguments.kind, context.clock.now()
+    now = context.clock.now()
     failure = Failure(context.arguments.server, str(error))
     told = {"job": None, **Summary(Outcome.SKIPPED, error.reason, failures=(failure,)).told(), "seconds": 0.0}
     context.output.note(str(error))

@@ -14,6 +14,7 @@ from pathlib import Path
 import uvloop
 
 from homeport.cli import (
+    cleanup,
     configuration,
     copying,
     events,
@@ -59,6 +60,7 @@ _FAMILIES = (
     tags,
     quotas,
     copying,
+    cleanup,
     inuse,
     jobs,
     events,

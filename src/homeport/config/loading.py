@@ -113,7 +113,8 @@ def located(problems: Iterable[Problem], path: Path | None) -> list[Problem]:
     found = []
     for problem in problems:
         location = tuple(problem.where.split("."))
-        line = document.line(location) if document and location[0] in Settings.model_fields else None
+        is_setting = location[0] in Settings.model_fields and ":" not in problem.where
+        line = document.line(location) if document and is_setting else None
         found.append(Problem(f"{path}:{line}", str(problem)) if line else problem)
     return found
 

@@ -396,6 +396,11 @@ class Cleanup(_Section):
         " What nothing refers to goes all the time.",
         live=True,
     )
+    skip_while_uploading: Flag = _setting(
+        False,
+        "Skip a run while something is being pushed. Nothing that is being pushed is ever touched, also without this.",
+        live=True,
+    )
     grace: Duration = _setting(
         "24h", "How long something stays after the last reference to it was lost.", live=True, ge=3600
     )

@@ -319,6 +319,37 @@ def on_the_way(tx: Transaction, registry: Registry, digest: Digest) -> list[Tras
     return [TrashedBlob(name, digest, size, registry.blobs.trash_location(location, name))]
 
 
+def condemned(tx: Transaction) -> tuple[int, int]:
+    """How many blobs are condemned, and how many bytes those have. They all have a name in the trash."""
+    row = tx.one("SELECT count(*), coalesce(sum(size), 0) FROM blobs WHERE trash IS NOT NULL AND state = 'condemned'")
+    assert row is not None
+    return row[0], row[1]
+
+
+def unlinked(tx: Transaction, digests: list[Digest]) -> list[tuple[Digest, int]]:
+    """Those of `digests` that have a row and that no repository links, with their sizes; 0 where nobody knows it."""
+    found: list[tuple[Digest, int]] = []
+    for some in _batches(digests):
+        marks = ",".join("?" * len(some))
+        rows = tx.all(
+            f"SELECT digest, coalesce(size, 0) FROM blobs b WHERE digest IN ({marks})"  # noqa: S608 (marks only)
+            " AND NOT EXISTS (SELECT 1 FROM links l WHERE l.digest = b.digest)",
+            some,
+        )
+        found += [(Digest(digest), size) for digest, size in rows]
+    return found
+
+
+def link_counts(tx: Transaction, digests: list[Digest]) -> dict[str, int]:
+    """How many repositories link each of `digests`."""
+    found: dict[str, int] = {}
+    for some in _batches(digests):
+        marks = ",".join("?" * len(some))
+        rows = tx.all(f"SELECT digest, count(*) FROM links WHERE digest IN ({marks}) GROUP BY digest", some)  # noqa: S608
+        found.update(dict(rows))
+    return found
+
+
 def is_trash(tx: Transaction, name: str) -> bool:
     """Whether a condemned blob's bytes go under this name."""
     return bool(tx.one("SELECT 1 FROM blobs WHERE trash = ?", (name,)))

@@ -55,3 +55,9 @@ def page(tx: Transaction, after: str, limit: int) -> list[Repository]:
         "SELECT name, created_at FROM pullable_repositories WHERE name > ? ORDER BY name LIMIT ?", (after, limit)
     )
     return [Repository(*row) for row in rows]
+
+
+def every(tx: Transaction, after: str, limit: int) -> list[tuple[int, str]]:
+    """At most `limit` repositories behind `after`, also those that have nothing to pull: their ids and names."""
+    rows = tx.all("SELECT id, name FROM repositories WHERE name > ? ORDER BY name LIMIT ?", (after, limit))
+    return [(repository_id, name) for repository_id, name in rows]

@@ -98,6 +98,11 @@ def of(tx: Transaction, registry: Registry, link: Link, untagged_seconds: float 
     return Standing(Verdict.GOES, what, since=since)
 
 
+def goes_at(registry: Registry, link: Link) -> float:
+    """When a link may go to which nothing refers, as far as promise and grace decide it."""
+    return max(link.keep_until, link.released_at + _grace(registry, link, None))
+
+
 def _protected(tx: Transaction, registry: Registry, link: Link) -> str | None:
     by = protected_by(registry.rules.retention, link.repository)
     return f"protected repository ({by})" if by is not None else in_use(tx, link.repository_id, link.digest)

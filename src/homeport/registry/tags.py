@@ -131,6 +131,14 @@ def page(tx: Transaction, repository: str, after: str, limit: int) -> list[Tag] 
     return [Tag(name, Digest(digest), pushed_at) for name, digest, pushed_at in rows]
 
 
+def count(tx: Transaction, repository_id: int) -> int:
+    """How many tags the repository has."""
+    row = tx.one("SELECT count(*) FROM tags WHERE repository_id = ?", (repository_id,))
+    assert row is not None
+    found: int = row[0]
+    return found
+
+
 def names(tx: Transaction, repository: str, after: str, limit: int) -> list[str] | None:
     """As `page`, only the names."""
     repository_id = repositories.find(tx, repository)

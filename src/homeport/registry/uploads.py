@@ -62,6 +62,16 @@ class Sessions:
     turns: dict[str, _Turn] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Resting:
+    """An upload of which no byte has come for a while."""
+
+    repository: str
+    actor: str
+    started_at: float
+    moved_at: float
+
+
 #: Sessions that are remembered; one that was forgotten is simply taken over again.
 SESSIONS_MAX = 10_000
 #: How old `moved_at` of an upload that grows may get.
@@ -168,6 +178,23 @@ def oldest_moving(tx: Transaction, repository: str, since: float) -> float | Non
     """When the oldest of the repository's uploads began that moved at `since` or later."""
     row = tx.one("SELECT min(started_at) FROM uploads WHERE repository = ? AND moved_at >= ?", (repository, since))
     return row[0] if row else None
+
+
+def count_moving(tx: Transaction, since: float) -> int:
+    """How many uploads moved at `since` or later."""
+    row = tx.one("SELECT count(*) FROM uploads WHERE moved_at >= ?", (since,))
+    assert row is not None
+    found: int = row[0]
+    return found
+
+
+def resting(tx: Transaction, before: float, limit: int) -> list[Resting]:
+    """At most `limit` uploads that have not moved since `before`, the longest first."""
+    rows = tx.all(
+        "SELECT repository, actor, started_at, moved_at FROM uploads WHERE moved_at < ? ORDER BY moved_at LIMIT ?",
+        (before, limit),
+    )
+    return [Resting(*row) for row in rows]
 
 
 def abandoned(tx: Transaction, before: float, limit: int) -> list[str]:

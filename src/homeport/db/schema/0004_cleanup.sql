@@ -82,13 +82,23 @@ CREATE TABLE cleanup_clock (
 );
 
 -- owner: garbage/brake.py
--- Runs that would have removed too much. released_at: when a person let them.
+-- Runs (the ids of their jobs) that would have removed too many tags. released_at: when a person let them go.
+-- used_by: the run that made use of that; no other can.
 CREATE TABLE cleanup_brakes (
     run BIGINT NOT NULL PRIMARY KEY,
-    tags BIGINT NOT NULL,
     reason TEXT NOT NULL,
     stopped_at DOUBLE PRECISION NOT NULL,
-    released_at DOUBLE PRECISION
+    released_at DOUBLE PRECISION,
+    used_by BIGINT
+)$CLUSTERED;
+
+-- owner: garbage/brake.py
+-- How many tags of each repository such a run would have removed.
+CREATE TABLE cleanup_braked_tags (
+    run BIGINT NOT NULL REFERENCES cleanup_brakes (run) ON DELETE CASCADE,
+    repository TEXT NOT NULL,
+    going BIGINT NOT NULL,
+    PRIMARY KEY (run, repository)
 )$CLUSTERED;
 
 -- What keeps a link, whatever the time is: tags that are roots, the manifests that name it, the subject that it belongs
@@ -141,3 +151,20 @@ CREATE VIEW subject_manifests AS
 CREATE VIEW subject_tags AS
     SELECT t.repository_id, t.subject, t.name, m.digest
     FROM tags t JOIN manifests m ON m.id = t.manifest_id WHERE t.subject IS NOT NULL;
+
+-- The tags of a repository with their last pulls: by name, by digest (docker asks for a tag with HEAD, then gets the
+-- digest), and of a child alone, as those do who know the index already.
+CREATE VIEW tag_pulls AS
+    SELECT t.repository_id, t.name, m.digest, t.pushed_at,
+        (SELECT p.pulled_at FROM pulls p WHERE p.repository = r.name AND p.reference = t.name) AS by_name,
+        (SELECT p.pulled_at FROM pulls p WHERE p.repository = r.name AND p.reference = m.digest) AS by_digest,
+        (SELECT max(p.pulled_at) FROM manifest_references f
+            JOIN pulls p ON p.repository = r.name AND p.reference = f.digest
+            WHERE f.repository_id = t.repository_id AND f.manifest = m.digest AND f.role = 'child') AS of_child
+    FROM tags t
+    JOIN repositories r ON r.id = t.repository_id
+    JOIN manifests m ON m.id = t.manifest_id;
+
+-- What the manifests of a repository name, by the manifest.
+CREATE VIEW manifest_names AS
+    SELECT repository_id, manifest, digest, role FROM manifest_references;
