@@ -32,11 +32,12 @@ def test_the_soak(homeport: Homeport, number: int, capsys: pytest.CaptureFixture
 
 def tell(soak: Soak, capsys: pytest.CaptureFixture[str]) -> None:
     """What happened, for whoever watches."""
-    swept, did = soak.swept(), ", ".join(f"{name} {count}" for name, count in sorted(soak.did.items()))
+    swept, verified = soak.swept(), soak.memory.verified
+    did = ", ".join(f"{name} {count}" for name, count in sorted(soak.did.items()))
     with capsys.disabled():
         sys.stdout.write(
             f"\n{soak.requests:,} requests, {soak.kills} kills, {swept['manifests'] + swept['blobs']:,} links and"
-            f" {swept['trashed']:,} blobs swept, {swept['purged']:,} purged, {soak.memory.verified:,} verified ({did})\n"
+            f" {swept['trashed']:,} blobs swept, {swept['purged']:,} purged, {verified:,} verified ({did})\n"
         )
     assert swept["failures"] == 0
     assert swept["purged"] > 0
