@@ -50,6 +50,11 @@ conformance: .venv/development ## the OCI conformance program, versions 1.1 and 
 crash: .venv/development ## kill the server under load again and again; nothing that was answered may be lost
 	$(pytest) -m crash
 
+SECONDS := 300
+.PHONY: soak
+soak: .venv/development ## everything at once on servers that are killed, with graces of a second; SECONDS=300
+	SOAK_SECONDS=$(SECONDS) $(pytest) -m soak
+
 .PHONY: bench
 bench: .venv/development ## the same work here and on distribution, side by side; ARGS=--quick for a look
 	scripts/test-setup registry3

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import growth, listings, memory, pulls, pushes, report, subscriptions, tools
+from bench import growth, listings, memory, plans, pulls, pushes, report, subscriptions, sweeps, tools
 from bench.lines import Row
 from bench.rounds import QUICK, Bench, Size, compare, say
 
@@ -26,6 +26,10 @@ PARTS: tuple[Callable[[Bench], list[Row]], ...] = (
     memory.measure,
     growth.start,
     growth.million,
+    sweeps.nothing,
+    sweeps.much,
+    sweeps.meanwhile,
+    plans.measure,
 )
 LINES = (
     pulls.MANIFEST_GET,
@@ -45,6 +49,12 @@ LINES = (
     memory.BUSY,
     growth.START,
     growth.MILLION,
+    sweeps.NOTHING,
+    sweeps.MUCH,
+    sweeps.PULLS,
+    sweeps.PUSHES,
+    plans.SECONDS,
+    plans.MEMORY,
 )
 ROUNDS, QUICK_ROUNDS = 5, 1
 

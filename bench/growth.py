@@ -82,6 +82,6 @@ def million(bench: Bench) -> list[Row]:
                 say(f"{MILLION.name}: round {round_number + 1} of {bench.rounds}")
                 for name in in_turn(list(both), round_number):
                     settle(both[name])
-                    figure = pulls.ask_manifests(both[name], "GET", samples[name], bench.size.seconds, round_number)
-                    row.add(name, figure)
+                    asked = pulls.ask_manifests(both[name], "GET", samples[name], bench.size.seconds, round_number)
+                    row.add(name, asked.per_second)
     return [row]

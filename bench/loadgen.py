@@ -21,6 +21,7 @@ class Done:
     bytes: int
     answers: int
     seconds: float
+    p99: float  # of requests: so many seconds at most took 99 of 100 answers
 
     @property
     def per_second(self) -> float:

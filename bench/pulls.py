@@ -48,11 +48,11 @@ def put_manifests(server: Server, manifests: Mapping[str, str]) -> loadgen.Done:
     return loadgen.run("requests", server, [PUSH_SCOPE], work)
 
 
-def ask_manifests(server: Server, method: str, tags: Sequence[int], seconds: float, seed: int) -> float:
-    """Requests a second for the manifests of these tags, picked at random."""
+def ask_manifests(server: Server, method: str, tags: Sequence[int], seconds: float, seed: int) -> loadgen.Done:
+    """Requests for the manifests of these tags, picked at random."""
     requests = [Request(method, f"/v2/{REPOSITORY}/manifests/{tag(number)}") for number in tags]
     work = loadgen.requests_work(requests, connections=32, seconds=seconds, seed=seed, headers=MANIFEST_HEADERS)
-    return loadgen.run("requests", server, [SCOPE], work).per_second
+    return loadgen.run("requests", server, [SCOPE], work)
 
 
 def manifests(bench: Bench) -> Work:
@@ -72,7 +72,7 @@ def manifests(bench: Bench) -> Work:
             raise UnexpectedAnswerError(f"another manifest was served for {tag(7)}")
 
     def measure(method: str, server: Server, round_number: int) -> float:
-        return ask_manifests(server, method, range(bench.size.tags), bench.size.seconds, round_number)
+        return ask_manifests(server, method, range(bench.size.tags), bench.size.seconds, round_number).per_second
 
     return Work(
         prepare,

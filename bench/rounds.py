@@ -31,6 +31,10 @@ class Size:
     upload_bytes: int = 1 << 30
     start_tags: int = 100_000
     many_tags: int = 1_000_000
+    kept_blobs: int = 1_000_000  # among which a sweep finds nothing
+    laid_blobs: int = 100_000  # of which a sweep takes a tenth
+    due_images: int = 10_000  # that are swept meanwhile
+    planned_tags: int = 100_000
 
 
 QUICK = Size(
@@ -45,6 +49,10 @@ QUICK = Size(
     upload_bytes=32 << 20,
     start_tags=2_000,
     many_tags=5_000,
+    kept_blobs=50_000,
+    laid_blobs=5_000,
+    due_images=1_500,
+    planned_tags=5_000,
 )
 
 

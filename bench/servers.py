@@ -104,7 +104,8 @@ def start_homeport(folder: Path, *, verb: str = "serve", more_settings: str = ""
     return Homeport(*_start([sys.executable, "-m", "homeport", verb, *options], folder))
 
 
-def _distribution_config(folder: Path) -> Path:
+def distribution_config(folder: Path) -> Path:
+    """The configuration of both of distribution's versions, for data below the folder."""
     config = folder / "config.yml"
     config.write_text(_DISTRIBUTION_CONFIG.format(data=folder / "data"))
     return config
@@ -112,13 +113,13 @@ def _distribution_config(folder: Path) -> Path:
 
 def start_registry2(folder: Path) -> Server:
     """Debian's docker-registry, distribution 2.8."""
-    return Server(*_start([tools.tool("docker-registry"), "serve", _distribution_config(folder)], folder))
+    return Server(*_start([tools.tool("docker-registry"), "serve", distribution_config(folder)], folder))
 
 
 def start_registry3(folder: Path) -> Server:
     """Distribution 3, spared from looking for a collector of its traces."""
     untraced = ["env", "OTEL_TRACES_EXPORTER=none"]
-    return Server(*_start([*untraced, tools.tool("registry3"), "serve", _distribution_config(folder)], folder))
+    return Server(*_start([*untraced, tools.tool("registry3"), "serve", distribution_config(folder)], folder))
 
 
 def start_receiver(folder: Path) -> Server:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"strconv"
@@ -57,21 +58,31 @@ type asker struct {
 	next        int // of the requests that are sent once
 	epoll       int
 	connections map[int32]*asking
-	open        int // requests sent and not yet answered
+	open        int      // requests sent and not yet answered
+	took        []uint32 // how many answers took so many microseconds; the last: as many or more
 	done        result
 }
+
+// slowest is where the answers' times are no longer told apart.
+const slowest = 10 * time.Second
 
 // asking is one connection and the answer it is in the middle of.
 type asking struct {
 	fd       int
 	head     bool
 	buffer   [64 << 10]byte
+	sent     time.Time
 	have     int   // bytes of an answer's head in buffer
 	bodyLeft int64 // of an answer whose head has been read; -1 while it has not
 }
 
 func runRequests(work requestsWork) (result, error) {
-	ask := &asker{work: &work, random: rand.New(rand.NewPCG(work.Seed, 0)), connections: map[int32]*asking{}}
+	ask := &asker{
+		work:        &work,
+		random:      rand.New(rand.NewPCG(work.Seed, 0)),
+		connections: map[int32]*asking{},
+		took:        make([]uint32, slowest.Microseconds()+1),
+	}
 	for _, one := range work.Requests {
 		ask.wires = append(ask.wires, work.encode(one))
 		ask.heads = append(ask.heads, one.Method == "HEAD")
@@ -85,7 +96,19 @@ func runRequests(work requestsWork) (result, error) {
 		return result{}, err
 	}
 	ask.done.Seconds = time.Since(start).Seconds()
+	ask.done.P99 = ask.percentile(0.99)
 	return ask.done, nil
+}
+
+// percentile is how many seconds at most this part of all answers took.
+func (ask *asker) percentile(part float64) float64 {
+	left := int64(math.Ceil(part * float64(ask.done.Done)))
+	for microseconds, count := range ask.took {
+		if left -= int64(count); left <= 0 {
+			return float64(microseconds) / 1e6
+		}
+	}
+	return slowest.Seconds()
 }
 
 func (ask *asker) connect() error {
@@ -155,6 +178,7 @@ func (ask *asker) send(connection *asking) error {
 	if err == nil && written != len(wire) {
 		err = errors.New("a request did not fit the socket's buffer")
 	}
+	connection.sent = time.Now()
 	connection.head = ask.heads[index]
 	connection.have = 0
 	connection.bodyLeft = -1
@@ -196,6 +220,7 @@ func (ask *asker) receive(connection *asking) error {
 	if connection.bodyLeft > 0 {
 		return nil
 	}
+	ask.took[min(time.Since(connection.sent), slowest).Microseconds()]++
 	ask.done.Done++
 	ask.done.Answers++
 	ask.open--

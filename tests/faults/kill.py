@@ -8,7 +8,8 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
@@ -18,15 +19,17 @@ from urllib.parse import urlsplit
 from homeport.clock import SystemClock
 from homeport.db.sqlite import SqliteDatabase
 from homeport.oci.digest import Digest
-from homeport.registry.registry import Registry
+from homeport.registry.registry import Registry, Rules
 from homeport.storage.filesystem import FilesystemStore
 from homeport.testing import images, invariants
 from homeport.testing.images import Image
-from tests.support.processes import Homeport
+from tests.support.processes import Config, Homeport
 
 CLIENTS = 4
 REPOSITORIES = ("app", "base", "team/app")
-KILL_AFTER_SECONDS_MAX = 0.4
+#: Of one client in one repository.
+TAGS = 4
+CONFIG: Config = {"access": {"anonymous": ["pull", "push", "delete"]}, "log": {"level": "warning"}}
 #: Things from earlier lives that are looked up in each new one, beside all that the last life touched.
 SAMPLE = 40
 #: How often all rows and bytes are looked at while no server runs.
@@ -60,6 +63,8 @@ class Upload:
     acknowledged: int = 0
     #: Its closing PUT was sent, so it may be over.
     closing: bool = False
+    #: When something was last sent to it.
+    moved_at: float = field(default_factory=time.monotonic)
 
 
 class Memory:
@@ -71,6 +76,7 @@ class Memory:
         self._touched: set[Thing] = set()
         self.contents: dict[Digest, bytes] = {}
         self.answered = 0
+        self.verified = 0
         self.resumed = 0
 
     def asked(self, thing: Thing, content: Digest | None) -> None:
@@ -82,7 +88,7 @@ class Memory:
     def answer(self, thing: Thing, content: Digest | None) -> None:
         """It was answered."""
         with self._lock:
-            self._possible[thing] = {content}
+            self._possible[thing] = self._from_now_on(thing, content)
             self.answered += 1
 
     def keep(self, data: bytes) -> Digest:
@@ -102,7 +108,11 @@ class Memory:
     def found(self, thing: Thing, content: Digest | None) -> None:
         possible = self._possible[thing]
         assert content in possible, f"{thing} is {content}, and should be one of {possible}"
-        self._possible[thing] = {content}
+        self._possible[thing] = self._from_now_on(thing, content)
+
+    def _from_now_on(self, thing: Thing, content: Digest | None) -> set[Digest | None]:
+        """What a thing may be until the next request, that is this now."""
+        return {content}
 
 
 class Client:
@@ -110,11 +120,13 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self._connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
+        self.requests = 0
 
     def ask(
         self, method: str, path: str, body: bytes | Iterator[bytes] = b"", **headers: str
     ) -> tuple[HTTPResponse, bytes]:
         """The answer and its body. Raises `ServerGoneError`."""
+        self.requests += 1
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             self._connection.request(method, path, body, named)
@@ -137,7 +149,21 @@ class Client:
         digest = Digest.of(content)
         assert response.getheader("docker-content-digest") == digest
         assert memory.contents[digest] == content
+        memory.verified += 1
         return digest
+
+    def missing(self, repository: str, digest: Digest, memory: Memory) -> list[Thing]:
+        """What is not there of all that a manifest names. What is there must be right to the byte."""
+        document = json.loads(memory.contents[digest])
+        absent = []
+        for child in document.get("manifests", []):
+            if self.look_up(thing := Thing("manifests", repository, child["digest"]), memory) is None:
+                absent.append(thing)
+            absent += self.missing(repository, child["digest"], memory)
+        for blob in [document["config"], *document["layers"]] if "config" in document else []:
+            if self.look_up(thing := Thing("blobs", repository, blob["digest"]), memory) is None:
+                absent.append(thing)
+        return absent
 
     def close(self) -> None:
         self._connection.close()
@@ -151,38 +177,51 @@ class Pusher:
     memory: Memory
     random: Random
     layers: list[bytes]
+    #: Of the layers that are one image's own.
+    sizes: Sequence[int] = (0, 100, 5_000, 60_000, 60_000, 1_500_000)
     upload: Upload | None = None
     failure: BaseException | None = None
+    requests: int = 0
     _count: int = 0
     _own: list[tuple[str, Image]] = field(default_factory=list)
 
-    def run(self, url: str) -> None:
+    def run(self, url: str, killed: threading.Event) -> None:
+        """Work until the server is gone, which it may be only once it was `killed`."""
         self._client = Client(url)
         try:
             self._resume()
             while True:
-                self._push_an_image()
-                if self._own and self.random.random() < 0.2:
-                    self._delete_a_manifest()
-        except ServerGoneError:
-            pass
+                self._work()
         except BaseException as error:  # noqa: BLE001 - told where the thread is joined
-            self.failure = error
+            if not (isinstance(error, ServerGoneError) and killed.is_set()):
+                self.failure = error
         finally:
+            self.requests += self._client.requests
             self._client.close()
+
+    def _work(self) -> None:
+        self._push_an_image()
+        if self._own and self.random.random() < 0.2:
+            self._delete_a_manifest()
 
     # --- images -------------------------------------------------------------------------------------------------
 
-    def _push_an_image(self) -> None:
+    def _new_image(self, *, subject: Image | None = None) -> Image:
+        """An image that nobody else has, of which some layers are everybody's."""
         self._count += 1
-        repository = self.random.choice(REPOSITORIES)
         shared = self.random.sample(self.layers, 2)
-        size = self.random.choice((0, 100, 5_000, 60_000, 60_000, 1_500_000))
+        size = self.random.choice(self.sizes)
         config = json.dumps({"by": self.name, "number": self._count}).encode()
-        image = images.image([*shared, self.random.randbytes(size)], config=config)
+        return images.image([*shared, self.random.randbytes(size)], config=config, subject=subject)
+
+    def _a_tag(self) -> str:
+        """One of one's own."""
+        return f"{self.name}-{self.random.randrange(TAGS)}"
+
+    def _push_an_image(self) -> None:
+        repository, image, tag = self.random.choice(REPOSITORIES), self._new_image(), self._a_tag()
         for data in image.blobs:
             self._push_blob(repository, data)
-        tag = f"{self.name}-{self.random.randrange(4)}"
         digest = self.memory.keep(image.data)
         things = (Thing("manifests", repository, digest), Thing("manifests", repository, tag))
         for thing in things:
@@ -196,7 +235,7 @@ class Pusher:
         """One of one's own, with the tags that point at it."""
         repository, image = self._own.pop(self.random.randrange(len(self._own)))
         things = [Thing("manifests", repository, image.digest)]
-        for number in range(4):
+        for number in range(TAGS):
             tag = Thing("manifests", repository, f"{self.name}-{number}")
             if self._client.look_up(tag, self.memory) == image.digest:
                 things.append(tag)
@@ -238,7 +277,7 @@ class Pusher:
                 break
             place = f"{upload.acknowledged}-{stop - 1}"
             self._client.expect(202, "PATCH", upload.location, chunk, content_range=place)
-            upload.acknowledged = stop
+            upload.acknowledged, upload.moved_at = stop, time.monotonic()
         upload.closing = True
         rest = upload.data[upload.acknowledged :]
         self._client.expect(201, "PUT", f"{upload.location}?digest={Digest.of(upload.data)}", rest)
@@ -250,7 +289,7 @@ class Pusher:
         if upload is None:
             return
         response, _ = self._client.ask("GET", upload.location)
-        if response.status == 404 and upload.closing:
+        if response.status == 404 and self._may_be_over(upload):
             self.upload = None
             return
         assert response.status == 204, f"an upload of {upload.acknowledged} bytes: {response.status}"
@@ -269,18 +308,33 @@ class Pusher:
         self.memory.answer(thing, Digest.of(upload.data))
         self.memory.resumed += 1
 
+    def _may_be_over(self, upload: Upload) -> bool:
+        return upload.closing
+
 
 class Harness:
     """The server, its clients, and what they remember."""
 
+    kill_after_seconds_max = 0.4
+
     def __init__(self, server: Homeport, seed: int) -> None:
-        self.memory = Memory()
+        self.kills = 0
         self._server = server
         self._random = Random(seed)
         layers = [self._random.randbytes(size) for size in (10, 3_000, 40_000, 200_000, 1_100_000)]
-        self._pushers = [
-            Pusher(f"client{number}", self.memory, Random(seed + number), layers) for number in range(CLIENTS)
-        ]
+        self.memory = self._remember()
+        self._pushers = self._clients(seed, layers)
+
+    def _remember(self) -> Memory:
+        return Memory()
+
+    def _clients(self, seed: int, layers: list[bytes]) -> Sequence[Pusher]:
+        return [Pusher(f"client{number}", self.memory, Random(seed + number), layers) for number in range(CLIENTS)]
+
+    @property
+    def requests(self) -> int:
+        """How many the clients sent."""
+        return sum(pusher.requests for pusher in self._pushers)
 
     def live(self, lives: int, seconds_max: float) -> None:
         """Kill the server that often, at most for so long; raises `AssertionError` for what is lost."""
@@ -288,30 +342,37 @@ class Harness:
         for life in range(1, lives + 1):
             assert time.monotonic() < deadline, f"only {life - 1} kills in {seconds_max} s"
             self._one_life()
-            if life % LIVES_BETWEEN_CHECKS == 0:
-                asyncio.run(self._check())
-        asyncio.run(self._check())
-        self._start()
-        self._look_up(self.memory.everything())
-        self._resolve_every_tag()
-        self._server.kill()
+        self._end()
 
     def _one_life(self) -> None:
         url = self._start()
         self._look_up(self.memory.to_look_up(self._random))
-        threads = [threading.Thread(target=pusher.run, args=[url]) for pusher in self._pushers]
+        killed = threading.Event()
+        threads = [threading.Thread(target=pusher.run, args=[url, killed]) for pusher in self._pushers]
         for thread in threads:
             thread.start()
-        time.sleep(self._random.random() * KILL_AFTER_SECONDS_MAX)
+        time.sleep(self._random.random() * self.kill_after_seconds_max)
+        killed.set()
         self._server.kill()
+        self.kills += 1
         for thread in threads:
             thread.join()
         for pusher in self._pushers:
             if pusher.failure is not None:
                 raise pusher.failure
+        if self.kills % LIVES_BETWEEN_CHECKS == 0:
+            asyncio.run(check_folder(self._server.data))
+
+    def _end(self) -> None:
+        """All that was ever answered is looked up."""
+        asyncio.run(check_folder(self._server.data))
+        self._start()
+        self._look_up(self.memory.everything())
+        self._resolve_every_tag()
+        self._server.kill()
 
     def _start(self) -> str:
-        return self._server.start({"access": {"anonymous": ["pull", "push", "delete"]}, "log": {"level": "warning"}})
+        return self._server.start(CONFIG)
 
     def _look_up(self, things: list[Thing]) -> None:
         client = Client(self._server.url)
@@ -324,26 +385,28 @@ class Harness:
         client = Client(self._server.url)
         for repository in REPOSITORIES:
             _, listed = client.ask("GET", f"/v2/{repository}/tags/list")
-            for tag in json.loads(listed)["tags"]:
+            for tag in json.loads(listed).get("tags", []):
                 digest = client.look_up(Thing("manifests", repository, tag), self.memory)
                 assert digest is not None
-                manifest = json.loads(self.memory.contents[digest])
-                for blob in (manifest["config"], *manifest["layers"]):
-                    thing = Thing("blobs", repository, blob["digest"])
-                    assert client.look_up(thing, self.memory) == blob["digest"]
+                absent = client.missing(repository, digest, self.memory)
+                assert not absent, f"{repository}:{tag} lacks {absent}"
         client.close()
 
-    async def _check(self) -> None:
-        """Look at every row and every byte while no server runs."""
-        await check_folder(self._server.data)
 
-
-async def check_folder(data: Path) -> None:
+@asynccontextmanager
+async def open_folder(data: Path, rules: Rules | None = None) -> AsyncIterator[Registry]:
+    """The registry on a data folder, also beside a running server."""
     clock = SystemClock()
     database = SqliteDatabase(data / "homeport.db", clock)
     store = FilesystemStore(data, clock)
     try:
-        await invariants.check(Registry(database, store, clock))
+        yield Registry(database, store, clock, rules or Rules())
     finally:
         await store.close()
         await database.close()
+
+
+async def check_folder(data: Path) -> None:
+    """Look at every row and every byte while no server runs."""
+    async with open_folder(data) as registry:
+        await invariants.check(registry)

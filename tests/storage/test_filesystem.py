@@ -153,6 +153,7 @@ async def test_foreign_files_are_neither_listed_nor_touched(open_store: OpenStor
     with pytest.raises(StorageError):
         await content(store, str((link / "data").relative_to(tmp_path / "data")))
     store.retire(location, "1-hello")
+    store.sync_trash()
     assert (place / "notes").exists()
 
 
@@ -160,6 +161,7 @@ async def test_a_sweep_leaves_no_empty_folder_and_a_push_makes_it_again(open_sto
     store = open_store()
     location = await push(store, HELLO)
     store.retire(location, "1-hello")
+    store.sync_trash()
     assert not (tmp_path / "data" / location).parent.exists()
     assert await content(store, await push(store, HELLO)) == HELLO
 

@@ -54,6 +54,7 @@ async def live(store: FilesystemStore, promises: Promises) -> None:
     promises.blobs.remove(CONFIG)
     promises.moving["trash/1-config"] = CONFIG
     trash = store.retire(config, "1-config")
+    store.sync_trash()
     promises.trash[trash] = promises.moving.pop(trash)
 
     promises.moving[trash] = promises.trash.pop(trash)
@@ -167,7 +168,9 @@ async def test_a_restore_that_failed_is_called_again(seed: int, done: bool) -> N
     """Its second call answers for the bytes, wherever the first one left them."""
     for operation in range(1, 50):
         memory, promises = await asyncio.to_thread(prepared, seed)
-        trash = open_store(memory).retire(await open_store(memory).put(Digest.of(OLD), OLD), "1-old")
+        before = open_store(memory)
+        trash = before.retire(await before.put(Digest.of(OLD), OLD), "1-old")
+        before.sync_trash()
         store = open_store(FailingDisk(memory, operation, done=done))
         try:
             await store.restore(trash, Digest.of(OLD))

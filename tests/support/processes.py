@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +72,17 @@ class Homeport:
         port: int = 0,
         verb: str = "serve",
         environ: Mapping[str, str] | None = None,
+        program: Sequence[str | Path] = ("-m", "homeport"),
     ) -> str:
-        """Start, wait until it is ready, and return the URL. Keys of `config` win over ours, also inside a section."""
+        """Start, wait until it is ready, and return the URL. Keys of `config` win over ours, also inside a section.
+
+        `program` is what Python runs.
+        """
         assert self._process is None, "already running"
         self.data = data or self.data
         config_file = self.folder / "homeport.yaml"
         config_file.write_text(yaml.safe_dump(self._config(config or {}, tls=tls)))
-        command = [sys.executable, "-m", "homeport", verb, "--config", str(config_file)]
+        command = [sys.executable, *map(str, program), verb, "--config", str(config_file)]
         command += ["--data", str(self.data), "--listen", f"127.0.0.1:{port}"]
         self._starts += 1
         with self._log_file.open("wb") as log:

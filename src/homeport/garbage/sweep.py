@@ -29,8 +29,9 @@ from homeport.registry.reviews import BLOB, Review
 from homeport.registry.standing import Link, Standing, Verdict
 from homeport.registry.trash import TrashedBlob
 
-#: How much is looked at in one transaction, during which nobody else is served.
-BATCH: Final = 8
+#: How much is looked at in one transaction, during which nobody else is served: while requests are, and while none is.
+BATCH_BUSY: Final = 8
+BATCH_IDLE: Final = 64
 #: How many tags are removed in one transaction, of a manifest that goes.
 TAGS_BATCH: Final = 200
 #: How many bytes are purged, and rows of the trash forgotten, in one go.
@@ -52,6 +53,11 @@ class Pace:
     clock: Clock
     busy: Callable[[], bool]
     _began: float = field(default=0.0)
+
+    @property
+    def batch(self) -> int:
+        """How much a step may look at."""
+        return BATCH_BUSY if self.busy() else BATCH_IDLE
 
     def begin(self) -> None:
         """A step begins."""
@@ -98,7 +104,7 @@ class Sweeper:
             went, at = False, (0, "")
             while await self._may_delete():
                 self._pace.begin()
-                page = await self._registry.db.read(reviews.after, *at, BATCH)
+                page = await self._registry.db.read(reviews.after, *at, self._pace.batch)
                 if not page:
                     break
                 counts = await self._look_at(page, untagged_seconds)
@@ -110,7 +116,7 @@ class Sweeper:
 
     async def look(self) -> bool:
         """Look at some of what is due; whether there was any."""
-        page = await self._registry.db.read(reviews.due, self._registry.clock.now(), BATCH)
+        page = await self._registry.db.read(reviews.due, self._registry.clock.now(), self._pace.batch)
         if page:
             await self._look_at(page, None)
         return bool(page)
@@ -187,6 +193,8 @@ def look_at(tx: Transaction, registry: Registry, page: list[Review], untagged_se
             counts += _look_at_blob(tx, registry, review)
         else:
             counts += _look_at_link(tx, registry, review, untagged_seconds)
+    if counts["trashed"]:
+        registry.blobs.sync_trash()
     totals.add(tx, counts)
     return counts
 

@@ -8,6 +8,7 @@ taken back from the trash, or linked where another repository still has them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,7 @@ from homeport.db.database import Transaction
 from homeport.events import Origin
 from homeport.oci import manifest as oci_manifest
 from homeport.oci.digest import Digest
-from homeport.oci.errors import BlobUploadUnknown, ManifestUnknown, NotInTrash
+from homeport.oci.errors import BlobUnknown, BlobUploadUnknown, ManifestUnknown, NotInTrash
 from homeport.oci.manifest import Manifest
 from homeport.registry import blobs, manifests, tags, trash
 from homeport.registry.blobs import Blob
@@ -44,6 +45,11 @@ def _manifest(tx: Transaction, repository: str, digest: Digest) -> tuple[str, by
     """Media type and bytes of a manifest that the repository has, or had."""
     stored = manifests.by_digest(tx, repository, digest)
     return (stored.media_type, stored.data) if stored else trash.manifest_data(tx, repository, digest)
+
+
+def _had(tx: Transaction, repository: str, digest: Digest) -> bool:
+    """Whether the repository offers this, or did and it is still listed."""
+    return blobs.find(tx, repository, digest) is not None or trash.find_link(tx, repository, digest) is not None
 
 
 def _hold(tx: Transaction, registry: Registry, digest: Digest, upload: str) -> _Sources:
@@ -76,11 +82,14 @@ async def restore(
 ) -> None:
     """Let the repository offer this again, with all that it needs, and set tags on it. Raises `NotInTrash`.
 
-    What is here already is left as it is, so a restore that broke off is simply done again.
+    What is here already stays, so a restore that broke off is simply done again.
     """
     registry.check_writable()
     found = await registry.db.read(_manifest, repository, digest)
     if found is None:
+        # The bytes of a manifest may be kept for longer than what made a manifest of them.
+        if names or not await registry.db.read(_had, repository, digest):
+            raise NotInTrash(digest)
         await _restore_blob(registry, origin, repository, digest)
         return
     for one in await _needed(registry, repository, digest, found):
@@ -150,9 +159,11 @@ async def _needed(registry: Registry, repository: str, digest: Digest, found: tu
 
 async def _restore_blob(registry: Registry, origin: Origin, repository: str, digest: Digest) -> None:
     """Link a blob here whose bytes are in the trash, or still in their place."""
-    known = await registry.db.read(blobs.find, repository, digest)
-    if known is not None and await blobs.is_whole(registry, known):
-        return
+    with suppress(BlobUnknown):
+        # What is here may be about to go: it is promised anew, until what needs it is back.
+        known = await blobs.get_and_keep(registry, repository, digest)
+        if await blobs.is_whole(registry, known):
+            return
     upload = registry.clock.new_id()
     sources = await registry.db.write(_hold, registry, digest, upload)
     blob, taken = await _place(registry, digest, sources)

@@ -131,9 +131,13 @@ class BlobStore(ABC):
     def retire(self, location: str, trash: str) -> str:
         """Take the blob out of its place and keep it under the name `trash`; the trash's location.
 
-        The one piece of I/O that is allowed inside a transaction, so it is synchronous and quick. Idempotent: called
-        again with the same arguments after a crash it returns the same. Missing bytes are no error.
+        With `sync_trash` the one piece of I/O that is allowed inside a transaction, so it is synchronous and quick.
+        Idempotent: called again with the same arguments after a crash it returns the same. Missing bytes are no error.
         """
+
+    @abstractmethod
+    def sync_trash(self) -> None:
+        """All that was retired survives a power cut after this line: once for many, before a row says where it is."""
 
     @abstractmethod
     def trash_location(self, location: str, trash: str) -> str:

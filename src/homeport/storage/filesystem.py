@@ -11,7 +11,7 @@ A location is the path below the root. All of it must lie on one file system, si
 The order of the operations on the disk, and why, is in `homeport.storage.folder`; here they are put on threads.
 
 What must stay true:
-- *The event loop does not wait for the disk.* Threads do, but for `retire`, which the contract wants at once, and for
+- *The event loop does not wait for the disk.* Threads do, but for retiring, which the contract wants at once, and for
   the size of a file that we just wrote, which the kernel has in memory.
 - *An upload's file is the truth.* Its hash in memory is a cache that knows how many bytes it covers.
 - *Memory is bounded*: an append has two batches in memory and a read has two chunks, however long the blob is.
@@ -170,6 +170,10 @@ class FilesystemStore(BlobStore):
     def retire(self, location: str, trash: str) -> str:
         with _translated():
             return self._folder.retire(self._folder.blob_path(location), trash)
+
+    def sync_trash(self) -> None:
+        with _translated():
+            self._folder.sync_trash()
 
     def trash_location(self, location: str, trash: str) -> str:  # noqa: ARG002 (a disk has one trash)
         return self._folder.trash_location(trash)

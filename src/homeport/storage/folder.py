@@ -121,6 +121,8 @@ class BlobFolder:
         self._room_seen = 0.0
         #: Folders whose own entry this process has synced; those of single blobs, which come and go, are not kept.
         self._durable_folders: set[Path] = set()
+        #: Folders of blobs that were retired since the trash was last synced.
+        self._emptied: set[Path] = set()
 
     # --- names --------------------------------------------------------------------------------------------------
 
@@ -270,7 +272,7 @@ class BlobFolder:
         return [(self.trash_location(name), name, size) for name, size in sizes if size is not None]
 
     def retire(self, path: Path, trash: str) -> str:
-        """Move the blob's file to the trash, and take away the folder that it leaves empty."""
+        """Move the blob's file to the trash."""
         location = self.trash_location(trash)
         target = self.trash_path(location)
         self._make_folder(self._trash)
@@ -279,15 +281,22 @@ class BlobFolder:
         except FileNotFoundError:
             if self._disk.size(path) is not None:
                 raise
-        # Also where nothing was there to rename: a call that was cut short may have done that much and no more. Who
-        # waits for this is a transaction, so what need not last is not synced: an empty folder that comes back is one.
-        self._disk.sync_folder(self._trash)
-        try:
-            self._disk.rmdir(path.parent)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
-                raise
+        # Also where nothing was there to rename: a call that was cut short may have done that much and no more.
+        self._emptied.add(path.parent)
         return location
+
+    def sync_trash(self) -> None:
+        """Make durable what was moved there, and then take away the folders that it left empty.
+
+        That they are gone need not be durable: one that comes back after a power cut is as empty, and in nobody's way.
+        """
+        self._disk.sync_folder(self._trash)
+        while self._emptied:
+            try:
+                self._disk.rmdir(self._emptied.pop())
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+                    raise
 
     def restore(self, path: Path, digest: Digest) -> str:
         """Move the file back from the trash; done already if it is gone from there and the blob lies in its place."""

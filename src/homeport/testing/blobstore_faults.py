@@ -113,6 +113,12 @@ class FailingStore(BlobStore):
             raise self._failure("retire")
         return result
 
+    def sync_trash(self) -> None:
+        fails = self._count("sync_trash")
+        self._store.sync_trash()
+        if fails:
+            raise self._failure("sync_trash")
+
     def trash_location(self, location: str, trash: str) -> str:
         return self._store.trash_location(location, trash)
 

@@ -311,6 +311,7 @@ class BlobStoreSuite:
         location = await push(store, HELLO)
         trash = store.retire(location, f"1-{Digest.of(HELLO)}")
         assert store.retire(location, f"1-{Digest.of(HELLO)}") == trash
+        store.sync_trash()
         other = open_store()
         for _ in range(2):
             restored = await other.restore(trash, Digest.of(HELLO))
