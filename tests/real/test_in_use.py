@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +11,25 @@ from typing import Any
 
 import pytest
 
+from homeport.db.sqlite import SqliteDatabase
+from homeport.events import SYSTEM
+from homeport.garbage import policy
+from homeport.garbage.guard import ClockGuard
+from homeport.garbage.policy import Brisk
+from homeport.garbage.sweep import Sweeper
+from homeport.observe import Log
+from homeport.oci.digest import Digest
+from homeport.registry.registry import Registry, Rules
+from homeport.registry.retention import KeepRule, Retention
+from homeport.storage.filesystem import FilesystemStore
 from tests.cli.tools import CommandLine
 from tests.http.watching import eventually
+from tests.http.wire import Client
 from tests.real.clients import Docker, Sandbox, digest_in
 from tests.real.conftest import OPEN
 from tests.real.engines import DockerEngine
 from tests.real.layouts import Layout
+from tests.registry.world import MovableClock
 from tests.support.components import need
 from tests.support.processes import Homeport
 
@@ -69,6 +84,45 @@ def whys(rows: list[dict[str, Any]], digest: str) -> list[str]:
     return [row["why"] for row in rows if row["digest"] == digest]
 
 
+def clean_up_as_much_as_can_be(data: Path) -> set[str]:
+    """Keep no tag and nothing untagged, forty days from now, when nobody relies on a promise; the tags that went."""
+    return asyncio.run(_clean_up(data))
+
+
+async def _clean_up(data: Path) -> set[str]:
+    clock = MovableClock()
+    registry = Registry(SqliteDatabase(data / "homeport.db", clock), FilesystemStore(data, clock), clock)
+    nothing = KeepRule("**", always=("no-tag-is-called-so",))
+    registry.rules = Rules(untagged_seconds=0.0, jitter_seconds=0.0, retention=Retention(keep=(nothing,)))
+    pace, guard = Brisk(clock, lambda: False), ClockGuard(registry)
+    sweeper = Sweeper(registry, Log(io.StringIO(), clock), guard, pace)
+    assert await guard.stopped() is None
+    clock.ahead = 40 * 86_400.0
+    found, _ = await policy.removals(registry, pace)
+
+    async def always() -> bool:
+        return True
+
+    await policy.remove(registry, pace, SYSTEM, found, clock.now(), always)
+    for _ in range(3):
+        await sweeper.sweep()
+        clock.ahead += registry.rules.condemned_seconds
+    await registry.db.close()
+    await registry.blobs.close()
+    return {f"{removal.repository}:{decision.tag.name}" for removal in found for decision in removal.tags}
+
+
+def is_whole(homeport: Homeport, repository: str, digest: str) -> bool:
+    """Whether the server has the image with all its parts."""
+    server = Client(homeport.url)
+    found = server.get(f"/v2/{repository}/manifests/{digest}")
+    if found.status == 404:
+        return False
+    parts = [found.json["config"], *found.json["layers"]]
+    bodies = [server.get(f"/v2/{repository}/blobs/{part['digest']}").body for part in parts]
+    return [Digest.of(body) for body in bodies] == [part["digest"] for part in parts]
+
+
 @pytest.fixture
 def running_swarm(swarm: DockerEngine, tmp_path: Path) -> Iterator[Docker]:
     """The docker command on the Swarm; the service is gone at the end."""
@@ -86,6 +140,7 @@ def test_the_image_of_a_service_and_its_previous_one_are_in_use(
     one = push(docker, tmp_path, f"{served.host}/team/app:1", "one")
     two = push(docker, tmp_path, f"{served.host}/team/app:2", "two")
     three = push(docker, tmp_path, f"{served.host}/team/other:3", "three")
+    unused = push(docker, tmp_path, f"{served.host}/team/other:4", "unused")
     node = docker.run("node", "ls", "--format", "{{.Hostname}}").strip()
     configure(served, swarm=f"unix://{swarm.socket}")
 
@@ -104,6 +159,11 @@ def test_the_image_of_a_service_and_its_previous_one_are_in_use(
     assert "cannot connect" in ran.err
     assert {one, two, three} <= {row["digest"] for row in ran.json}
     assert all("has not answered" in why for why in whys(ran.json, three)), "it does not know better"
+
+    assert clean_up_as_much_as_can_be(served.data) == {"team/other:4"}
+    for repository, digest in (("team/app", one), ("team/app", two), ("team/other", three)):
+        assert is_whole(served, repository, digest)
+    assert not is_whole(served, "team/other", unused)
 
     swarm.start()
     assert eventually(lambda: "app" in docker.run("service", "ls", "--format", "{{.Name}}"), SECONDS_MAX)
