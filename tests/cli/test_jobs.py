@@ -93,7 +93,7 @@ def test_who_asked_stands_in_the_audit_log(here: CommandLine) -> None:
 
 
 def test_what_cannot_be_is_said(here: CommandLine) -> None:
-    assert "there are: housekeeping" in here.run_here("jobs", "run", "mirroring", code=1).err
+    assert "there are: cleanup, housekeeping" in here.run_here("jobs", "run", "mirroring", code=1).err
     for words in (("show", "9"), ("log", "9"), ("log", "9", "--follow"), ("cancel", "9"), ("retry", "9")):
         assert "there is no job 9" in here.run_here("jobs", *words, code=1).err
     here.run_here("jobs", "run", "housekeeping", "--detach")
