@@ -10,7 +10,6 @@ import pytest
 from homeport import administration
 from homeport.db.database import Transaction
 from homeport.garbage import brake, job
-from homeport.garbage.job import Wishes
 from homeport.jobs.queue import Job
 from homeport.jobs.summary import Summary
 from homeport.jobs.worker import Worker
@@ -31,9 +30,9 @@ class Runs:
 
     def __init__(self, cleaning: Cleaning) -> None:
         self.cleaning = cleaning
-        self.wishes = Wishes()
+        self.skip_while_uploading = False
         pace = Unpaced(cleaning.clock)
-        kind = job.kind(cleaning.registry, cleaning.sweeper, cleaning.guard, pace, lambda: self.wishes)
+        kind = job.kind(cleaning.registry, cleaning.sweeper, cleaning.guard, pace, lambda: self.skip_while_uploading)
         self.kinds = {job.NAME: kind}
         log = Log(io.StringIO(), cleaning.clock)
         self.worker = Worker(cleaning.registry.db, cleaning.clock, log, self.kinds, count=1, on_end=self._on_end)
@@ -195,7 +194,7 @@ async def test_a_disk_that_is_gone(cleaning: Cleaning, run: Runs, lost: str, tol
 async def test_uploads_keep_it_from_running_only_where_that_is_wanted(cleaning: Cleaning, run: Runs) -> None:
     await cleaning.start()
     assert (await run()).outcome is Outcome.SUCCESS
-    run.wishes = Wishes(skip_while_uploading=True)
+    run.skip_while_uploading = True
     await skipped(run, "uploads-active")
     cleaning.pass_time(job.ACTIVE_SECONDS + 1)
     assert (await run()).outcome is Outcome.SUCCESS
@@ -222,7 +221,7 @@ async def test_arguments_that_cannot_be_meant(run: Runs, arguments: dict[str, st
 async def test_an_engine_that_never_told_keeps_every_tag(cleaning: Cleaning, run: Runs) -> None:
     await fill(cleaning, 25)
     db, clock = cleaning.registry.db, cleaning.clock
-    run.wishes = Wishes(engines=("new", "swarm"))
+    cleaning.rule(engines=("new", "swarm"))
     await db.write(failed, clock, "swarm", "connection refused")
     summary = await run()
     assert (summary.outcome, summary.reason) == (Outcome.PARTIAL, None)

@@ -212,6 +212,7 @@ def rules_of(settings: Settings) -> Rules:
         uploads_seconds=settings.cleanup.uploads_after,
         trash_seconds=settings.cleanup.trash,
         quotas={quota.repositories: quota.bytes for quota in settings.quotas},
+        engines=tuple(sorted(settings.in_use.engines)),
         retention=retention_of(settings),
     )
 
@@ -268,15 +269,13 @@ class _Cleaner:
 
 def _kinds(registry: Registry, cleaner: _Cleaner, settings: Callable[[], Settings]) -> Mapping[str, Kind]:
     found = [
-        cleanup.kind(registry, cleaner.sweeper, cleaner.guard, cleaner.pace, lambda: _wishes(settings())),
+        cleanup.kind(
+            registry, cleaner.sweeper, cleaner.guard, cleaner.pace, lambda: settings().cleanup.skip_while_uploading
+        ),
         housekeeping.kind(registry.db, registry.clock, lambda: _prunes(settings())),
         quotas.kind(registry),
     ]
     return {kind.name: kind for kind in found}
-
-
-def _wishes(settings: Settings) -> cleanup.Wishes:
-    return cleanup.Wishes(tuple(settings.in_use.engines), settings.cleanup.skip_while_uploading)
 
 
 def _worker(registry: Registry, kinds: Mapping[str, Kind], log: Log, settings: Settings) -> Worker:

@@ -6,7 +6,7 @@ nobody knows what runs, no tag is removed and the rest is done. It may be done a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -37,15 +37,6 @@ ACTIVE_SECONDS: Final = 300.0
 _PROBED: Final = 8
 
 _FLAGS: Final = {"": True, "true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the configuration says of runs, beside the rules."""
-
-    #: The names of the engines that are asked what they run.
-    engines: Collection[str] = ()
-    skip_while_uploading: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +76,17 @@ class _Result:
     failures: list[Failure] = field(default_factory=list)
 
 
-def kind(registry: Registry, sweeper: Sweeper, guard: ClockGuard, pace: Pace, wishes: Callable[[], Wishes]) -> Kind:
-    """The kind of job. `wishes` is asked at each run."""
+def kind(
+    registry: Registry, sweeper: Sweeper, guard: ClockGuard, pace: Pace, skip_while_uploading: Callable[[], bool]
+) -> Kind:
+    """The kind of job. Whether it is skipped while something is uploaded is asked at each run."""
 
     async def run(run: Run) -> Summary:
         try:
             arguments = _Arguments.parse(run.arguments)
         except ValueError as error:
             return Summary(Outcome.ERROR, str(error))
-        return await _Cleanup(registry, sweeper, guard, pace, wishes(), run, arguments).run()
+        return await _Cleanup(registry, sweeper, guard, pace, skip_while_uploading(), run, arguments).run()
 
     return Kind(NAME, run, takes=("untagged_after", "dry_run", "released"))
 
@@ -107,7 +100,7 @@ class _Cleanup:
         sweeper: Sweeper,
         guard: ClockGuard,
         pace: Pace,
-        wishes: Wishes,
+        skip_while_uploading: bool,
         run: Run,
         arguments: _Arguments,
     ) -> None:
@@ -115,7 +108,7 @@ class _Cleanup:
         self._sweeper = sweeper
         self._guard = guard
         self._pace = pace
-        self._wishes = wishes
+        self._skip_while_uploading = skip_while_uploading
         self._run = run
         self._arguments = arguments
 
@@ -148,7 +141,7 @@ class _Cleanup:
         if (problem := await self._storage_problem()) is not None:
             await run.say(problem)
             return STORAGE_UNREACHABLE
-        if self._wishes.skip_while_uploading:
+        if self._skip_while_uploading:
             since = registry.clock.now() - ACTIVE_SECONDS
             active = max(await registry.db.read(uploads.count_moving, since), len(registry.writing))
             if active:
@@ -177,7 +170,7 @@ class _Cleanup:
         released: Mapping[str, int] = {}
         if self._arguments.released is not None:
             released = await registry.db.read(brake.allowed, self._arguments.released, run.job.id)
-        if unknown := await registry.db.read(protections.unknown_engines, self._wishes.engines):
+        if unknown := await registry.db.read(protections.unknown_engines, registry.rules.engines):
             return _unknown(unknown)
         decided_at = registry.clock.now()
         await run.progress(0, None, text="deciding about tags")
@@ -214,7 +207,7 @@ class _Cleanup:
         registry, run = self._registry, self._run
         await run.progress(0, None, text="planning")
         counts = await registry.db.read(totals.since_last_told)
-        unknown = await registry.db.read(protections.unknown_engines, self._wishes.engines)
+        unknown = await registry.db.read(protections.unknown_engines, registry.rules.engines)
         untagged_seconds = self._arguments.untagged_seconds
         found = await plan(registry, untagged_seconds=untagged_seconds, pace=self._pace)
         excesses = brake.excesses(found.going, found.tags, {})

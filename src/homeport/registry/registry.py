@@ -44,6 +44,8 @@ class Rules:
     moving_seconds: float = 3600.0
     #: How many bytes the repositories of a pattern may hold, each digest counted once.
     quotas: Mapping[str, int] = field(default_factory=dict)
+    #: The engines that are asked what they run. While one has never told, no manifest goes by itself.
+    engines: tuple[str, ...] = ()
     #: Which tags stay, which never change, and where nothing goes by itself.
     retention: Retention = field(default_factory=Retention)
 

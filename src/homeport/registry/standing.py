@@ -104,8 +104,13 @@ def goes_at(registry: Registry, link: Link) -> float:
 
 
 def _protected(tx: Transaction, registry: Registry, link: Link) -> str | None:
-    by = protected_by(registry.rules.retention, link.repository)
-    return f"protected repository ({by})" if by is not None else in_use(tx, link.repository_id, link.digest)
+    if (by := protected_by(registry.rules.retention, link.repository)) is not None:
+        return f"protected repository ({by})"
+    if link.manifest_id is None:  # What nothing names, nobody runs.
+        return None
+    if unknown := protections.unknown_engines(tx, registry.rules.engines):
+        return f"engine {unknown[0]} has never told what it runs"
+    return in_use(tx, link.repository_id, link.digest)
 
 
 def in_use(tx: Transaction, repository_id: int, digest: Digest) -> str | None:
