@@ -200,8 +200,8 @@ async def check_bytes(wanted: list[tuple[str, Image, str | None]], retention: Re
         cleaning = Cleaning(Path(folder) / "data")
         try:
             await cleaning.guard.stopped()
-            cleaning.rule(retention=retention)
             await push_all(cleaning, wanted)
+            cleaning.rule(retention=retention)  # Not before: a tag that never changes could not be pushed twice.
             cleaning.pass_time(2 * DAY)
             found = await made(cleaning)
             before = await bytes_held(cleaning)
