@@ -26,6 +26,7 @@ from homeport.cli import (
     serving,
     tags,
     tokens,
+    trash,
     users,
 )
 from homeport.cli.context import Context, Doors
@@ -56,6 +57,7 @@ _FAMILIES = (
     tokens,
     repositories,
     tags,
+    trash,
     copying,
     inuse,
     jobs,

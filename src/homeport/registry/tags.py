@@ -170,7 +170,7 @@ def pointed_at_before(tx: Transaction, repository: str, name: str) -> Digest | N
 
 
 def deleted_for(tx: Transaction, repository: str, reason: str, after: str, limit: int) -> list[tuple[str, Digest]]:
-    """At most `limit` tags behind `after` that were last deleted for this reason, and what they pointed at until then."""
+    """At most `limit` tags behind `after` that were last deleted for this reason, and what they pointed at before."""
     rows = tx.all(
         "SELECT tag, (SELECT p.digest FROM tag_history p WHERE p.repository = h.repository AND p.tag = h.tag"
         " AND p.id < h.id ORDER BY p.id DESC LIMIT 1) FROM tag_history h"
