@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -210,12 +211,12 @@ async def test_bytes_that_cannot_be_purged_are_told_and_found_by_the_walk(
 
 def test_two_to_the_power_of_a_thousand_paths_are_looked_at_once() -> None:
     digests = [Digest.of(b"%d" % number) for number in range(1_001)]
-    names = {digest: [below, below] for digest, below in zip(digests, digests[1:], strict=False)}
+    names = {digest: [below, below] for digest, below in pairwise(digests)}
     assert forgettable(digests, names, [digests[0]]) == set(digests)
     assert forgettable(digests, names, [digests[1]]) == set()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_what_is_still_listed_can_be_brought_back(data: st.DataObject) -> None:
     """Whatever shares whatever, whoever purges what, and wherever the bytes are at that time."""
@@ -226,9 +227,9 @@ def test_what_is_still_listed_can_be_brought_back(data: st.DataObject) -> None:
         images.append(image(chosen, config=b'{"n":%d}' % number))
     for _ in range(data.draw(st.integers(0, 3))):
         images.append(index(data.draw(st.lists(st.sampled_from(images), min_size=1, max_size=3))))
-    deleted = data.draw(st.lists(st.sampled_from(images), min_size=1, max_size=4, unique_by=lambda each: each.digest))
-    sweeps = data.draw(st.sampled_from([0.0, HOUR, 2 * DAY]))
-    picks = data.draw(st.lists(st.integers(0, 50), max_size=4))
+    deleted = data.draw(st.lists(st.sampled_from(images), max_size=4, unique_by=lambda each: each.digest))
+    sweeps = data.draw(st.sampled_from([0.0, 2 * DAY]))
+    picks = data.draw(st.lists(st.integers(0, 50), min_size=1, max_size=3))
 
     async def purge_and_restore(folder: Path) -> None:
         cleaning = Cleaning(folder / "data")
@@ -240,6 +241,8 @@ def test_what_is_still_listed_can_be_brought_back(data: st.DataObject) -> None:
                 await manifests.delete(cleaning.registry, ADA, REPOSITORY, each.digest)
             except ReferencedByManifest:
                 continue
+        if not deleted:
+            await removal.delete(cleaning.registry, ADA, REPOSITORY)
         await cleaning.sweep_after(sweeps)
         for pick in picks:
             listed = sorted(await cleaning.listed())

@@ -182,7 +182,7 @@ async def interrupted(
         done = done or is_it
         if is_it and not after:
             await meanwhile()  # type: ignore[operator]
-        result = await write(wanted, *arguments)  # type: ignore[arg-type]
+        result: object = await write(wanted, *arguments)  # type: ignore[arg-type]
         if is_it and after:
             await meanwhile()  # type: ignore[operator]
         return result
