@@ -32,9 +32,9 @@ class Unpaced(Pace):
 class Cleaning(World):
     """A registry, its sweeper and its walker."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: Path | None = None) -> None:
         self.said = io.StringIO()
-        super().__init__(folder, folder.parent / "homeport.db")
+        super().__init__(folder, database or folder.parent / "homeport.db")
         self.rule(jitter_seconds=0.0)
 
     def open(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 from homeport.garbage import purge, sweep
 from homeport.oci import mediatype
 from homeport.oci.digest import Digest
-from homeport.oci.errors import ManifestUnknown, NotInTrash, TagImmutable
+from homeport.oci.errors import ManifestUnknown, NotInTrash, TagImmutable, Unavailable
 from homeport.oci.manifest import parse
 from homeport.registry import blobs, manifests, referrers, removal, restoring, tags, trash
 from homeport.registry.retention import ImmutableTags, Retention
@@ -378,7 +378,7 @@ async def test_a_restore_that_takes_longer_than_its_hold_is_refused(
         return await store_restore(location, wanted)
 
     monkeypatch.setattr(cleaning.registry.blobs, "restore", slowly)
-    with pytest.raises(NotInTrash, match="try again"):
+    with pytest.raises(Unavailable, match="try again"):
         await restore(cleaning, digest)
     assert await cleaning.digests() == set()
     monkeypatch.undo()

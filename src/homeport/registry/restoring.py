@@ -16,7 +16,7 @@ from homeport.db.database import Transaction
 from homeport.events import Origin
 from homeport.oci import manifest as oci_manifest
 from homeport.oci.digest import Digest
-from homeport.oci.errors import BlobUnknown, BlobUploadUnknown, ManifestUnknown, NotInTrash, RegistryError
+from homeport.oci.errors import BlobUnknown, BlobUploadUnknown, ManifestUnknown, NotInTrash, RegistryError, Unavailable
 from homeport.oci.manifest import Manifest
 from homeport.registry import blobs, manifests, removal, tags, trash
 from homeport.registry.blobs import Blob
@@ -236,7 +236,7 @@ async def _restore_blob(registry: Registry, origin: Origin, repository: str, dig
     try:
         await registry.db.write(_offer, registry, origin, repository, upload, blob, taken)
     except BlobUploadUnknown:
-        raise NotInTrash(f"it took too long to bring {digest} back; try again") from None
+        raise Unavailable(f"it took too long to bring {digest} back") from None
 
 
 async def _keep(registry: Registry, repository: str, digest: Digest) -> bool:
