@@ -19,6 +19,8 @@ EVENTS: Final[dict[str, str]] = {
     "upload.abandoned": "An upload was forgotten of which no byte had come for `cleanup.uploads_after`.",
     "manifest.pushed": "A manifest or index that the repository did not hold was pushed.",
     "manifest.deleted": "A manifest or index was taken out of the repository, with every tag that pointed at it.",
+    "repository.deleted": "Somebody deleted a repository: what it held when that began goes to the trash.",
+    "trash.purged": "Somebody purged things from the trash: they cannot be brought back. The detail says how many.",
     "tag.set": "A tag was created or points at another manifest now.",
     "tag.deleted": "A tag was deleted; the manifest that it pointed at stays until it is cleaned up.",
     "user.added": "A user was added.",

@@ -9,6 +9,9 @@ from homeport.garbage.sweep import Pace, Sweeper
 from homeport.garbage.walk import Found, Walker
 from homeport.observe import Log
 from homeport.oci.digest import Digest
+from homeport.registry import blobs, manifests
+from homeport.testing.blobstore_suite import content
+from homeport.testing.images import Image
 from tests.registry.world import REPOSITORY, World
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -29,11 +32,11 @@ class Unpaced(Pace):
 class Cleaning(World):
     """A registry, its sweeper and its walker."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: Path | None = None) -> None:
         self.said = io.StringIO()
         #: When tags were decided about, for tests that do something after that.
         self.decided_at = 0.0
-        super().__init__(folder, folder.parent / "homeport.db")
+        super().__init__(folder, database or folder.parent / "homeport.db")
         self.rule(jitter_seconds=0.0)
 
     def open(self) -> None:
@@ -56,6 +59,20 @@ class Cleaning(World):
 
     async def walk(self) -> Found:
         return await self.walker.walk()
+
+    async def pull(self, image: Image, reference: str, repository: str = REPOSITORY) -> None:
+        """Pull the image as a client does, with all that it needs, and look at every byte."""
+        stored = await manifests.get(self.registry, repository, reference)
+        assert stored == (image.digest, image.media_type, image.data)
+        for child in image.children:
+            await self.pull(child, child.digest, repository)
+        for data in image.blobs:
+            blob = await blobs.get(self.registry, repository, Digest.of(data))
+            assert await content(self.registry.blobs, blob.location) == data
+
+    async def listed(self, repository: str = REPOSITORY) -> set[str]:
+        """What the trash has of the repository."""
+        return {row[0] for row in await self.rows("SELECT digest FROM trashed_links WHERE repository = ?", repository)}
 
     async def digests(self, repository: str = REPOSITORY) -> set[str]:
         """What the repository offers."""

@@ -1,10 +1,11 @@
-"""The two kinds of world."""
+"""The kinds of world."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.garbage.cleaning import Cleaning
 from tests.registry.world import World
 
 
@@ -23,3 +24,12 @@ async def durable(tmp_path: Path) -> AsyncIterator[World]:
     world = World(tmp_path / "data", tmp_path / "data/homeport.db")
     yield world
     await world.close()
+
+
+@pytest.fixture
+async def cleaning(tmp_path: Path) -> AsyncIterator[Cleaning]:
+    """One that cleans up when it is told to."""
+    found = Cleaning(tmp_path / "data")
+    assert await found.guard.stopped() is None
+    yield found
+    await found.close()

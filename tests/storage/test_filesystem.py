@@ -157,6 +157,26 @@ async def test_foreign_files_are_neither_listed_nor_touched(open_store: OpenStor
     assert (place / "notes").exists()
 
 
+async def test_foreign_files_in_the_trash_are_neither_listed_nor_touched(open_store: OpenStore, tmp_path: Path) -> None:
+    store = open_store()
+    trash = store.retire(await push(store, HELLO), "1-hello")
+    folder = tmp_path / "data/trash"
+    (folder / ".hidden").touch()
+    (folder / "a folder").mkdir()
+    (folder / "folder").mkdir()
+    assert [found async for found in store.trashed()] == [(trash, "1-hello", 5)]
+
+
+async def test_repositories_of_distribution_are_seen(open_store: OpenStore, tmp_path: Path) -> None:
+    store = open_store()
+    assert await store.foreign() is None
+    folder = tmp_path / "data/docker/registry/v2/repositories"
+    folder.mkdir(parents=True)
+    assert await store.foreign() is None
+    (folder / "app").mkdir()
+    assert "repositories of another registry" in (await store.foreign() or "")
+
+
 async def test_a_sweep_leaves_no_empty_folder_and_a_push_makes_it_again(open_store: OpenStore, tmp_path: Path) -> None:
     store = open_store()
     location = await push(store, HELLO)

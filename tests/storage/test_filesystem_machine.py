@@ -147,6 +147,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert found == {digest: (self.locations[digest], len(data)) for digest, data in self.blobs.items()}
         for digest, data in self.blobs.items():
             assert await content(self.store, self.locations[digest]) == data
+        trashed = {(name, size) async for _, name, size in self.store.trashed()}
+        assert trashed == {(name, len(data)) for name, data in self.trash.items()}
         for digest in self.locations.keys() - self.blobs.keys():
             assert await self.store.stat(self.locations[digest]) is None
 

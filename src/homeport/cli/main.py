@@ -28,6 +28,7 @@ from homeport.cli import (
     serving,
     tags,
     tokens,
+    trash,
     users,
 )
 from homeport.cli.context import Context, Doors
@@ -59,6 +60,7 @@ _FAMILIES = (
     repositories,
     tags,
     quotas,
+    trash,
     copying,
     cleanup,
     inuse,

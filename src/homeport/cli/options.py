@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from datetime import datetime
 from typing import TypeVar
 
 from homeport.config.plans import check_event_pattern
@@ -15,6 +16,28 @@ T = TypeVar("T")
 def duration(text: str) -> float:
     """Seconds, from text such as `1h`."""
     return _checked(parse_duration, text)
+
+
+def moment(text: str) -> Callable[[float], float]:
+    """A time with its zone, or so long ago, such as `2h`: what it is once the time is known that it is now."""
+    return _checked(_moment, text)
+
+
+def _moment(text: str) -> Callable[[float], float]:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None:
+        try:
+            ago = parse_duration(text)
+        except ValueError:
+            raise ValueError("must be a time such as 2026-11-28T09:30:00Z, or so long ago, such as 2h") from None
+        return lambda now: now - ago
+    if at.tzinfo is None:
+        raise ValueError("must say in which zone it is, such as 2026-11-28T09:30:00Z or 2026-11-28T10:30:00+01:00")
+    seconds = at.timestamp()
+    return lambda _: seconds
 
 
 def server(text: str) -> str:

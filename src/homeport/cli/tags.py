@@ -1,4 +1,4 @@
-"""`homeport tag`: the tags of a repository, what is behind one, and taking some away."""
+"""`homeport tag`: the tags of a repository, what is behind one, taking some away and bringing them back."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 from homeport.cli.context import Context
+from homeport.cli.options import moment
 from homeport.cli.output import Exit, WrongUsage, format_time
 from homeport.cli.verbs import Verbs
-from homeport.oci.errors import NameUnknown, RegistryError
+from homeport.oci.errors import ManifestUnknown, NameUnknown, RegistryError
 from homeport.oci.manifest import parse
 from homeport.oci.reference import check_repository, check_tag
-from homeport.registry import manifests, tags
+from homeport.registry import manifests, restoring, tags
 from homeport.registry.manifests import Stored
 from homeport.registry.registry import Registry
 from homeport.registry.tags import Change, Tag
@@ -33,6 +34,23 @@ def add(verbs: Verbs) -> None:
         more="Those that can be deleted are, also where others cannot (exit code 3).",
     )
     parser.add_argument("tags", metavar="REPOSITORY:TAG", nargs="+")
+    parser = tag.verb(
+        "history", "List what a tag pointed at, the newest first, and what of that can be restored.", show_history
+    )
+    parser.add_argument("tag", metavar="REPOSITORY:TAG")
+    parser = tag.verb(
+        "restore",
+        "Let a tag point at what it did before its last change, or at another time.",
+        restore_tag,
+        more="Its manifest comes back with all that it needs, if it was deleted since and is still in the trash.",
+    )
+    parser.add_argument("tag", metavar="REPOSITORY:TAG")
+    parser.add_argument(
+        "--at",
+        metavar="TIME",
+        type=moment,
+        help="as it was then: a time with its zone such as 2026-11-28T09:30:00Z, or so long ago, such as 2h",
+    )
 
 
 async def list_tags(context: Context) -> int:
@@ -125,6 +143,41 @@ async def delete_tags(context: Context) -> int:
     if len(deleted) == len(wanted):
         return Exit.DONE
     return Exit.PARTLY if deleted else Exit.FAILED
+
+
+async def show_history(context: Context) -> int:
+    repository, tag = _split(context.arguments.tag)
+    async with context.registry() as registry:
+        history = await registry.db.read(tags.history, repository, tag)
+        rows = [await _told(registry, repository, change) for change in history]
+    if not rows:
+        raise ManifestUnknown(f"{repository}:{tag}")
+    shown = [{**row, "digest": row["digest"] or "deleted"} for row in rows]
+    context.output.table(rows if context.output.as_json else shown, "at", "digest", "by", "why", "restorable", empty="")
+    return Exit.DONE
+
+
+async def _told(registry: Registry, repository: str, change: Change) -> dict[str, Any]:
+    digest = change.digest
+    return {
+        "at": format_time(change.changed_at),
+        "digest": digest,
+        "by": change.actor,
+        "why": change.reason,
+        "restorable": digest and await registry.db.read(restoring.has_manifest, repository, digest),
+    }
+
+
+async def restore_tag(context: Context) -> int:
+    repository, tag = _split(context.arguments.tag)
+    wanted = context.arguments.at
+    async with context.registry() as registry:
+        at = None if wanted is None else wanted(context.clock.now())
+        digest = await restoring.restore_tag(registry, context.origin, repository, tag, at)
+    context.output.result(
+        {"repository": repository, "tag": tag, "digest": digest}, f"{repository}:{tag} points at {digest}"
+    )
+    return Exit.DONE
 
 
 def _split(text: str) -> tuple[str, str]:

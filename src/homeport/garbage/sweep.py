@@ -129,7 +129,7 @@ class Sweeper:
         purged = await purge_bytes(registry, before, PURGE_BATCH)
         for blob, error in purged.failed:
             self._log.warning("purge.failed", digest=blob.digest, error=str(error))
-        return bool(expired or purged.count)
+        return bool(expired or purged.blobs or purged.failed)
 
     async def abandon(self) -> bool:
         """Forget some of the uploads that nobody goes on with; whether there was any."""
@@ -163,15 +163,20 @@ class Sweeper:
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What became of bytes that were let go of."""
+    """What became of bytes that were let go of: gone, or still on the disk without a row."""
 
-    count: int
+    blobs: list[TrashedBlob]
     failed: list[tuple[TrashedBlob, Exception]]
 
 
 async def purge_bytes(registry: Registry, before: float, limit: int) -> Purged:
     """Purge bytes that were retired before `before` and that nothing needs, at most `limit`."""
-    found = await registry.db.read(trash.purgeable, before, limit)
+    return await purge_these(registry, await registry.db.read(trash.purgeable, before, limit), before)
+
+
+async def purge_these(registry: Registry, found: list[TrashedBlob], before: float) -> Purged:
+    """Purge those of the bytes that were retired before `before` and that nothing needs."""
+    went: list[TrashedBlob] = []
     failed: list[tuple[TrashedBlob, Exception]] = []
     for blob in found:
         if await registry.db.write(_forget_bytes, blob, before):
@@ -179,7 +184,9 @@ async def purge_bytes(registry: Registry, before: float, limit: int) -> Purged:
                 await registry.blobs.purge(blob.location)
             except Exception as error:  # noqa: BLE001 (the walk finds what is left)
                 failed.append((blob, error))
-    return Purged(len(found), failed)
+            else:
+                went.append(blob)
+    return Purged(went, failed)
 
 
 # --- facts ------------------------------------------------------------------------------------------------------

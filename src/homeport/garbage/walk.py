@@ -226,7 +226,7 @@ def _is_listed(tx: Transaction, location: str, name: str) -> bool:
 
 def _list(tx: Transaction, registry: Registry, found: TrashedBlob) -> None:
     if not _is_listed(tx, found.location, found.name):
-        trash.keep_bytes(tx, registry, found)
+        trash.keep_bytes(tx, found, registry.clock.now())
 
 
 def _links_page(tx: Transaction, after: _Key) -> list[_Seen]:

@@ -82,6 +82,13 @@ class Manifest:
     def is_index(self) -> bool:
         return self.media_type in mediatype.INDEXES
 
+    @property
+    def kind(self) -> str:
+        """What people call it: an `index`, an `image`, or an `artifact`, which is anything else in an image's form."""
+        if self.is_index:
+            return "index"
+        return "image" if self.subject is None and self.artifact_type in mediatype.CONFIGS else "artifact"
+
 
 def parse(data: bytes, content_type: str) -> Manifest:
     """The manifest that `data` is when it is pushed as `content_type`, or `ManifestInvalid` saying what is wrong."""

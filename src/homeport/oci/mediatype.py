@@ -24,6 +24,8 @@ SCHEMA_1 = frozenset(
 
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
+#: The configs of images that can be run.
+CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 
 _NON_DISTRIBUTABLE = frozenset({"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"})
 _NON_DISTRIBUTABLE_PREFIX = "application/vnd.oci.image.layer.nondistributable.v1."

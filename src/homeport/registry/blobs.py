@@ -50,6 +50,7 @@ class Condition:
     trash: str | None
     linked: int
     held_until: float | None
+    purged_at: float | None
 
     @property
     def is_free(self) -> bool:
@@ -102,8 +103,8 @@ def offer(tx: Transaction, registry: Registry, repository: str, blob: Blob, uplo
     if not held:
         raise BlobUploadUnknown("the upload took too long to finish")
     tx.run(
-        "UPDATE blobs SET state = 'live', size = ?, location = ?, changed_at = ?, lost_at = NULL, trash = NULL"
-        " WHERE digest = ?",
+        "UPDATE blobs SET state = 'live', size = ?, location = ?, changed_at = ?, lost_at = NULL, trash = NULL,"
+        " purged_at = NULL WHERE digest = ?",
         (blob.size, blob.location, now, blob.digest),
     )
     return link(tx, registry, repository, blob.digest)
@@ -270,7 +271,7 @@ def condition(tx: Transaction, now: float, digest: Digest) -> Condition | None:
     tx.lock([digest], exclusive=True)
     row = tx.one(
         "SELECT state, size, location, changed_at, trash, EXISTS (SELECT 1 FROM links l WHERE l.digest = b.digest),"
-        " (SELECT max(expires_at) FROM holds h WHERE h.digest = b.digest AND expires_at > ?)"
+        " (SELECT max(expires_at) FROM holds h WHERE h.digest = b.digest AND expires_at > ?), purged_at"
         " FROM blobs b WHERE digest = ?",
         (now, digest),
     )
@@ -293,9 +294,49 @@ def retire(tx: Transaction, registry: Registry, digest: Digest, found: Condition
     """
     if found.location is not None and found.trash is not None:
         location = registry.blobs.retire(found.location, found.trash)
-        trash.keep_bytes(tx, registry, TrashedBlob(found.trash, digest, found.size, location))
+        since = registry.clock.now() if found.purged_at is None else 0.0
+        trash.keep_bytes(tx, TrashedBlob(found.trash, digest, found.size, location), since)
     tx.run("DELETE FROM holds WHERE digest = ?", (digest,))
     tx.run("DELETE FROM blobs WHERE digest = ?", (digest,))
+
+
+def purge(tx: Transaction, registry: Registry, digest: Digest) -> int:
+    """Nobody can have the blob back: if its bytes are still in their place they go for good when the sweep moves them.
+
+    How many those are; 0 where a repository offers them.
+    """
+    row = tx.one(
+        "SELECT size FROM blobs b WHERE digest = ? AND NOT EXISTS (SELECT 1 FROM links l WHERE l.digest = b.digest)",
+        (digest,),
+    )
+    if row is None:
+        return 0
+    tx.run("UPDATE blobs SET purged_at = ? WHERE digest = ?", (registry.clock.now(), digest))
+    size: int = row[0] or 0
+    return size
+
+
+def loose(tx: Transaction, repository_id: int, linked_until: float, after: str, limit: int) -> list[Digest]:
+    """At most `limit` digests behind `after` that were linked here by that time, and that no manifest here names."""
+    rows = tx.all(
+        "SELECT digest FROM links l WHERE repository_id = ? AND digest > ? AND linked_at <= ? AND NOT EXISTS"
+        " (SELECT 1 FROM named_digests n WHERE n.repository_id = l.repository_id AND n.digest = l.digest)"
+        " ORDER BY digest LIMIT ?",
+        (repository_id, after, linked_until, limit),
+    )
+    return [Digest(digest) for (digest,) in rows]
+
+
+def is_loose(tx: Transaction, repository_id: int, digest: Digest) -> bool:
+    """Whether the repository links the digest and no manifest here names it. Locks it against those who would."""
+    tx.lock([digest], exclusive=True)
+    return bool(
+        tx.one(
+            "SELECT 1 FROM links l WHERE repository_id = ? AND digest = ? AND NOT EXISTS"
+            " (SELECT 1 FROM named_digests n WHERE n.repository_id = l.repository_id AND n.digest = l.digest)",
+            (repository_id, digest),
+        )
+    )
 
 
 def placed(tx: Transaction, digest: Digest) -> Blob | None:

@@ -72,6 +72,11 @@ def by_digest(tx: Transaction, repository: str, digest: str) -> Stored | None:
     return Stored(*row) if row else None
 
 
+def has(tx: Transaction, repository: str, digest: Digest) -> bool:
+    """Whether the repository offers the manifest."""
+    return _find_id(tx, repository, digest) is not None
+
+
 def _find_id(tx: Transaction, repository: str, digest: Digest) -> int | None:
     row = tx.one("SELECT id FROM held_manifests WHERE repository = ? AND digest = ?", (repository, digest))
     return row[0] if row else None
@@ -212,6 +217,37 @@ def take_out(
     for companion in _companions(tx, repository_id, digest):
         blobs.look_at(tx, registry, repository_id, companion)
     blobs.take_out(tx, registry, origin, repository, repository_id, digest, reason=reason, manifest=(media_type, data))
+
+
+def newest_id(tx: Transaction, repository_id: int) -> int:
+    """The id of the manifest that the repository got last; 0: it has none. Ids grow."""
+    row = tx.one("SELECT coalesce(max(id), 0) FROM manifests WHERE repository_id = ?", (repository_id,))
+    assert row is not None
+    found: int = row[0]
+    return found
+
+
+def tops(tx: Transaction, repository_id: int, newest: int, after: str, limit: int) -> list[Digest]:
+    """At most `limit` manifests behind `after` that no other one here names, and that are not newer than `newest`."""
+    rows = tx.all(
+        "SELECT digest FROM manifests m WHERE repository_id = ? AND digest > ? AND id <= ? AND NOT EXISTS"
+        " (SELECT 1 FROM manifest_references f WHERE f.repository_id = m.repository_id AND f.digest = m.digest)"
+        " ORDER BY digest LIMIT ?",
+        (repository_id, after, newest, limit),
+    )
+    return [Digest(digest) for (digest,) in rows]
+
+
+def is_top(tx: Transaction, repository_id: int, newest: int, digest: Digest) -> bool:
+    """Whether it is one of `tops`. Locks it against those who would name it."""
+    tx.lock([digest], exclusive=True)
+    return bool(
+        tx.one(
+            "SELECT 1 FROM manifests m WHERE repository_id = ? AND digest = ? AND id <= ? AND NOT EXISTS"
+            " (SELECT 1 FROM manifest_references f WHERE f.repository_id = m.repository_id AND f.digest = m.digest)",
+            (repository_id, digest, newest),
+        )
+    )
 
 
 def _companions(tx: Transaction, repository_id: int, digest: Digest) -> list[Digest]:

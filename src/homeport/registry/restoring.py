@@ -8,8 +8,7 @@ taken back from the trash, or linked where another repository still has them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from homeport import events
@@ -17,17 +16,18 @@ from homeport.db.database import Transaction
 from homeport.events import Origin
 from homeport.oci import manifest as oci_manifest
 from homeport.oci.digest import Digest
-from homeport.oci.errors import BlobUnknown, BlobUploadUnknown, ManifestUnknown, NotInTrash
+from homeport.oci.errors import BlobUnknown, BlobUploadUnknown, ManifestUnknown, NotInTrash, RegistryError, Unavailable
 from homeport.oci.manifest import Manifest
-from homeport.registry import blobs, manifests, tags, trash
+from homeport.registry import blobs, manifests, removal, tags, trash
 from homeport.registry.blobs import Blob
 from homeport.registry.registry import Registry
-from homeport.registry.tags import Change
-from homeport.registry.trash import TrashedBlob
-from homeport.storage.blobstore import BlobMissing
+from homeport.registry.trash import TrashedBlob, TrashedLink
+from homeport.storage.blobstore import BlobMissing, StorageError
 
 #: How many manifests one that is brought back may need: an index of indexes of every platform has a few dozen.
 MANIFESTS_MAX: Final = 10_000
+#: How much of the trash is looked at at once.
+_PAGE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,21 @@ class _Sources:
     trashed: Sequence[TrashedBlob]
 
 
+@dataclass(slots=True)
+class Restored:
+    """What came back of a repository, and what did not, with the reason."""
+
+    digests: list[Digest] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    failed: list[tuple[Digest, Exception]] = field(default_factory=list)
+
+
 # --- facts ------------------------------------------------------------------------------------------------------
+
+
+def _was_blob(tx: Transaction, repository: str, digest: Digest) -> bool:
+    """Whether the repository offers, or offered, something under this digest."""
+    return trash.find_link(tx, repository, digest) is not None or blobs.find(tx, repository, digest) is not None
 
 
 def _manifest(tx: Transaction, repository: str, digest: Digest) -> tuple[str, bytes] | None:
@@ -47,9 +61,10 @@ def _manifest(tx: Transaction, repository: str, digest: Digest) -> tuple[str, by
     return (stored.media_type, stored.data) if stored else trash.manifest_data(tx, repository, digest)
 
 
-def _had(tx: Transaction, repository: str, digest: Digest) -> bool:
-    """Whether the repository offers this, or did and it is still listed."""
-    return blobs.find(tx, repository, digest) is not None or trash.find_link(tx, repository, digest) is not None
+def has_manifest(tx: Transaction, repository: str, digest: Digest) -> bool:
+    """Whether the repository has the manifest, or can have it back."""
+    trashed = trash.find_link(tx, repository, digest)
+    return (trashed is not None and trashed.media_type is not None) or manifests.has(tx, repository, digest)
 
 
 def _hold(tx: Transaction, registry: Registry, digest: Digest, upload: str) -> _Sources:
@@ -80,18 +95,19 @@ def _offer(
 async def restore(
     registry: Registry, origin: Origin, repository: str, digest: Digest, names: Sequence[str] = ()
 ) -> None:
-    """Let the repository offer this again, with all that it needs, and set tags on it. Raises `NotInTrash`.
+    """Let the repository offer this again, with all that it needs, and set tags on it.
 
-    What is here already stays, so a restore that broke off is simply done again.
+    What is here already is left as it is, so a restore that broke off is simply done again. Raises `NotInTrash`, and
+    `TagImmutable` before anything comes back.
     """
     registry.check_writable()
     found = await registry.db.read(_manifest, repository, digest)
     if found is None:
-        # The bytes of a manifest may be kept for longer than what made a manifest of them.
-        if names or not await registry.db.read(_had, repository, digest):
+        if names or not await registry.db.read(_was_blob, repository, digest):
             raise NotInTrash(digest)
         await _restore_blob(registry, origin, repository, digest)
         return
+    await registry.db.read(tags.check_movable, registry, repository, names, digest)
     for one in await _needed(registry, repository, digest, found):
         manifest_names = names if one.digest == digest else ()
         for blob in one.blobs:
@@ -107,8 +123,10 @@ async def restore_tag(registry: Registry, origin: Origin, repository: str, name:
     Raises `ManifestUnknown` if it pointed at nothing then, `NotInTrash` if that cannot be brought back any more.
     """
     registry.check_writable()
-    history = await registry.db.read(tags.history, repository, name)
-    digest = _pointed_at(history, at)
+    if at is None:
+        digest = await registry.db.read(tags.pointed_at_before, repository, name)
+    else:
+        digest = await registry.db.read(tags.pointed_at, repository, name, at)
     if digest is None:
         when = "before its last change" if at is None else "at that time"
         raise ManifestUnknown(f"{repository}:{name} pointed at nothing {when}")
@@ -116,11 +134,59 @@ async def restore_tag(registry: Registry, origin: Origin, repository: str, name:
     return digest
 
 
-def _pointed_at(history: Sequence[Change], at: float | None) -> Digest | None:
-    """What the history, the newest first, says of that time; None: of the time before the last change."""
-    if at is None:
-        return history[1].digest if len(history) > 1 else None
-    return next((change.digest for change in history if change.changed_at <= at), None)
+async def restore_repository(registry: Registry, origin: Origin, repository: str) -> Restored:
+    """Let the repository offer again all that is in the trash of it, with the tags that went when it was deleted.
+
+    One thing that cannot be brought back stops no other. Raises `NotInTrash` if there is nothing of it.
+    """
+    registry.check_writable()
+    restored = Restored()
+    names = await _deleted_tags(registry, repository)
+    after = ""
+    while page := await registry.db.read(trash.links, repository, (repository, after), _PAGE):
+        for link in page:
+            await _restore_listed(registry, origin, link, names.pop(link.digest, ()), restored)
+        after = page[-1].digest
+    for digest, tagged in names.items():  # Pushed again since, or brought back by a restore that broke off.
+        if await registry.db.read(manifests.has, repository, digest):
+            await _restore_one(registry, origin, repository, digest, tagged, restored)
+    if not (restored.digests or restored.failed):
+        raise NotInTrash(repository)
+    return restored
+
+
+async def _deleted_tags(registry: Registry, repository: str) -> dict[Digest, list[str]]:
+    """The tags that went when the repository was deleted, by what they pointed at."""
+    names: dict[Digest, list[str]] = {}
+    after = ""
+    while page := await registry.db.read(tags.deleted_for, repository, removal.REASON, after, _PAGE):
+        for name, digest in page:
+            names.setdefault(digest, []).append(name)
+        after = page[-1][0]
+    return names
+
+
+async def _restore_listed(
+    registry: Registry, origin: Origin, link: TrashedLink, names: Sequence[str], restored: Restored
+) -> None:
+    """Bring it back, unless something that needs it did, or somebody else."""
+    found = await registry.db.read(trash.find_link, link.repository, link.digest)
+    if names or found is not None:
+        await _restore_one(registry, origin, link.repository, link.digest, names, restored)
+    else:
+        restored.digests.append(link.digest)
+
+
+async def _restore_one(
+    registry: Registry, origin: Origin, repository: str, digest: Digest, names: Sequence[str], restored: Restored
+) -> None:
+    try:
+        await restore(registry, origin, repository, digest, names)
+    except (RegistryError, StorageError) as error:
+        restored.failed.append((digest, error))
+    else:
+        restored.digests.append(digest)
+        restored.tags += names
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,29 +214,37 @@ async def _needed(registry: Registry, repository: str, digest: Digest, found: tu
         manifest = oci_manifest.parse(data, media_type)
         part = parts[one] = _Part(one, manifest, [])
         waiting.append((one, None))
-        for reference in manifest.references:
-            child = await registry.db.read(_manifest, repository, reference.digest) if reference.is_manifest else None
-            if child is not None:
-                waiting.append((reference.digest, child))
-            elif reference.must_be_held and not reference.is_manifest:
-                part.blobs.append(reference.digest)
+        for reference in {(item.digest, item.is_manifest): item for item in manifest.references}.values():
+            if not reference.is_manifest:
+                part.blobs.extend([reference.digest] if reference.must_be_held else [])
+            elif reference.digest not in parts:
+                child = await registry.db.read(_manifest, repository, reference.digest)
+                if child is not None:
+                    waiting.append((reference.digest, child))
+                elif not registry.rules.is_sparse(repository):
+                    raise NotInTrash(f"{one} needs {reference.digest}")
     return [parts[one] for one in order]
 
 
 async def _restore_blob(registry: Registry, origin: Origin, repository: str, digest: Digest) -> None:
     """Link a blob here whose bytes are in the trash, or still in their place."""
-    with suppress(BlobUnknown):
-        # What is here may be about to go: it is promised anew, until what needs it is back.
-        known = await blobs.get_and_keep(registry, repository, digest)
-        if await blobs.is_whole(registry, known):
-            return
+    if await _keep(registry, repository, digest):
+        return
     upload = registry.clock.new_id()
     sources = await registry.db.write(_hold, registry, digest, upload)
     blob, taken = await _place(registry, digest, sources)
     try:
         await registry.db.write(_offer, registry, origin, repository, upload, blob, taken)
     except BlobUploadUnknown:
-        raise NotInTrash(f"it took too long to bring {digest} back; try again") from None
+        raise Unavailable(f"it took too long to bring {digest} back") from None
+
+
+async def _keep(registry: Registry, repository: str, digest: Digest) -> bool:
+    """Whether the repository offers the blob, whole, which stays so for as long as a restore takes."""
+    try:
+        return await blobs.is_whole(registry, await blobs.get_and_keep(registry, repository, digest))
+    except BlobUnknown:
+        return False
 
 
 async def _place(registry: Registry, digest: Digest, sources: _Sources) -> tuple[Blob, TrashedBlob | None]:
@@ -184,6 +258,6 @@ async def _place(registry: Registry, digest: Digest, sources: _Sources) -> tuple
         except BlobMissing:
             continue
         size = await registry.blobs.stat(location)
-        assert size is not None
-        return Blob(digest, size, location), trashed
+        if size is not None and trashed.size in (size, None):
+            return Blob(digest, size, location), trashed
     raise NotInTrash(digest)

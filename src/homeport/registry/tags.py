@@ -32,11 +32,12 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row of a tag's history; `digest` is None where it was deleted."""
+    """One row of a tag's history; `digest` is None where it was deleted, for `reason` where one was given."""
 
     digest: Digest | None
     actor: str
     changed_at: float
+    reason: str | None = None
 
 
 # --- facts ------------------------------------------------------------------------------------------------------
@@ -97,10 +98,10 @@ def remove(
     reason: str | None = None,
 ) -> None:
     """Delete the tag; its manifest stays until it is cleaned up. Raises `TagImmutable`."""
-    _check_mutable(registry, repository, tag)
+    check_mutable(registry, repository, tag)
     tx.run("DELETE FROM tags WHERE repository_id = ? AND name = ?", (repository_id, tag.name))
     blobs.release(tx, registry, repository_id, tag.digest)
-    _remember(tx, registry, origin, repository, tag.name, None)
+    _remember(tx, registry, origin, repository, tag.name, None, reason)
     events.append(
         tx,
         registry.clock,
@@ -154,29 +155,75 @@ def names(tx: Transaction, repository: str, after: str, limit: int) -> list[str]
 def history(tx: Transaction, repository: str, name: str, limit: int = 1_000) -> list[Change]:
     """What the tag pointed at, the newest first."""
     rows = tx.all(
-        "SELECT digest, actor, changed_at FROM tag_history WHERE repository = ? AND tag = ? ORDER BY id DESC LIMIT ?",
+        "SELECT digest, actor, changed_at, reason FROM tag_history WHERE repository = ? AND tag = ?"
+        " ORDER BY id DESC LIMIT ?",
         (repository, name, limit),
     )
-    return [Change(Digest(digest) if digest else None, actor, changed_at) for digest, actor, changed_at in rows]
+    return [Change(Digest(row[0]) if row[0] else None, *row[1:]) for row in rows]
 
 
-def _check_movable(registry: Registry, repository: str, tag: Tag | None, digest: Digest) -> None:
-    if tag is not None and tag.digest != digest:
-        _check_mutable(registry, repository, tag)
+def pointed_at(tx: Transaction, repository: str, name: str, at: float) -> Digest | None:
+    """What the tag pointed at at that time; None: at nothing."""
+    row = tx.one(
+        "SELECT digest FROM tag_history WHERE repository = ? AND tag = ? AND changed_at <= ? ORDER BY id DESC LIMIT 1",
+        (repository, name, at),
+    )
+    return Digest(row[0]) if row and row[0] else None
 
 
-def _check_mutable(registry: Registry, repository: str, tag: Tag) -> None:
+def pointed_at_before(tx: Transaction, repository: str, name: str) -> Digest | None:
+    """What the tag pointed at before its last change; None: at nothing."""
+    changes = history(tx, repository, name, 2)
+    return changes[1].digest if len(changes) == 2 else None
+
+
+def deleted_for(tx: Transaction, repository: str, reason: str, after: str, limit: int) -> list[tuple[str, Digest]]:
+    """At most `limit` tags behind `after` that were last deleted for this reason, and what they pointed at before."""
+    rows = tx.all(
+        "SELECT tag, (SELECT p.digest FROM tag_history p WHERE p.repository = h.repository AND p.tag = h.tag"
+        " AND p.id < h.id ORDER BY p.id DESC LIMIT 1) FROM tag_history h"
+        " WHERE repository = ? AND tag > ? AND digest IS NULL AND reason = ?"
+        " AND id = (SELECT max(n.id) FROM tag_history n WHERE n.repository = h.repository AND n.tag = h.tag)"
+        " ORDER BY tag LIMIT ?",
+        (repository, after, reason, limit),
+    )
+    return [(name, Digest(digest)) for name, digest in rows]
+
+
+def of_old_manifests(tx: Transaction, repository_id: int, newest_manifest: int, limit: int) -> list[Tag]:
+    """At most `limit` tags that point at manifests which are not newer than that one."""
+    rows = tx.all(
+        "SELECT name, digest, pushed_at FROM tag_targets WHERE repository_id = ? AND manifest_id <= ?"
+        " ORDER BY name LIMIT ?",
+        (repository_id, newest_manifest, limit),
+    )
+    return [Tag(name, Digest(digest), pushed_at) for name, digest, pushed_at in rows]
+
+
+def check_mutable(registry: Registry, repository: str, tag: Tag) -> None:
+    """Raise `TagImmutable` if the tag is neither moved nor deleted."""
     by = immutable_by(registry.rules.retention, repository, tag.name)
     if by is not None:
         raise TagImmutable(f"{tag.name} by {by}")
 
 
+def _check_movable(registry: Registry, repository: str, tag: Tag | None, digest: Digest) -> None:
+    if tag is not None and tag.digest != digest:
+        check_mutable(registry, repository, tag)
+
+
 def _remember(
-    tx: Transaction, registry: Registry, origin: Origin, repository: str, name: str, digest: Digest | None
+    tx: Transaction,
+    registry: Registry,
+    origin: Origin,
+    repository: str,
+    name: str,
+    digest: Digest | None,
+    reason: str | None = None,
 ) -> None:
     tx.run(
-        "INSERT INTO tag_history (repository, tag, digest, actor, changed_at) VALUES (?, ?, ?, ?, ?)",
-        (repository, name, digest, origin.actor, registry.clock.now()),
+        "INSERT INTO tag_history (repository, tag, digest, actor, changed_at, reason) VALUES (?, ?, ?, ?, ?, ?)",
+        (repository, name, digest, origin.actor, registry.clock.now(), reason),
     )
 
 

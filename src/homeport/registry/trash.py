@@ -4,6 +4,8 @@ Holds:
 - Every link that a repository loses leaves a row here, in the same transaction, whoever took it away.
 - Bytes are purged only when no row of `trashed_links` names them any more, so whatever is listed can be restored.
 - A row goes before its bytes do: who finds the row gone knows that the bytes may be.
+- Ids grow with time, and what a manifest names cannot leave its repository before it: so a manifest has a lower id than
+  what it needs from here, and rows that go by their ids leave nothing behind that cannot be restored.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ from homeport.events import Origin
 from homeport.oci.digest import Digest
 from homeport.registry.registry import Registry
 
-_COLUMNS = "repository, digest, size, media_type, removed_at, actor, reason"
+_COLUMNS = "id, repository, digest, size, media_type, removed_at, actor, reason"
 
 
 @dataclass(frozen=True, slots=True)
 class TrashedLink:
     """Something that a repository offered once. `media_type` is a manifest's."""
 
+    #: Another one each time that it is removed.
+    id: int
     repository: str
     digest: Digest
     size: int
@@ -98,11 +102,38 @@ def links(tx: Transaction, repository: str | None, after: tuple[str, str], limit
     return list(map(_link, rows))
 
 
+def repositories(tx: Transaction, after: str, limit: int) -> list[str]:
+    """At most `limit` repositories behind `after` of which something is in the trash."""
+    rows = tx.all(
+        "SELECT DISTINCT repository FROM trashed_links WHERE repository > ? ORDER BY repository LIMIT ?",
+        (after, limit),
+    )
+    return [name for (name,) in rows]
+
+
+def newest_id(tx: Transaction) -> int:
+    """The id of what came last."""
+    row = tx.one("SELECT coalesce(max(id), 0) FROM trashed_links")
+    assert row is not None
+    found: int = row[0]
+    return found
+
+
+def forget(tx: Transaction, link: TrashedLink) -> bool:
+    """Nobody wants it back; False if it was brought back since, and perhaps removed again."""
+    return bool(tx.run("DELETE FROM trashed_links WHERE id = ?", (link.id,)))
+
+
+def is_listed(tx: Transaction, digest: Digest) -> bool:
+    """Whether any repository can have it back."""
+    return bool(tx.one("SELECT 1 FROM trashed_links WHERE digest = ? LIMIT 1", (digest,)))
+
+
 def expire_links(tx: Transaction, before: float, limit: int) -> int:
     """Forget at most `limit` of what was removed before `before`, the oldest first; how many those were."""
     return tx.run(
         "DELETE FROM trashed_links WHERE id IN"
-        " (SELECT id FROM trashed_links WHERE removed_at < ? ORDER BY removed_at LIMIT ?)",
+        " (SELECT id FROM trashed_links WHERE removed_at < ? ORDER BY removed_at, id LIMIT ?)",
         (before, limit),
     )
 
@@ -110,12 +141,12 @@ def expire_links(tx: Transaction, before: float, limit: int) -> int:
 # --- facts: bytes -----------------------------------------------------------------------------------------------
 
 
-def keep_bytes(tx: Transaction, registry: Registry, blob: TrashedBlob) -> None:
-    """Remember where retired bytes are."""
+def keep_bytes(tx: Transaction, blob: TrashedBlob, retired_at: float) -> None:
+    """Remember where retired bytes are, and since when."""
     tx.run(
         "INSERT INTO trashed_blobs (name, digest, size, location, retired_at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (name) DO UPDATE SET location = excluded.location, retired_at = excluded.retired_at",
-        (blob.name, blob.digest, blob.size, blob.location, registry.clock.now()),
+        (blob.name, blob.digest, blob.size, blob.location, retired_at),
     )
 
 
@@ -135,6 +166,11 @@ def has_bytes(tx: Transaction, location: str) -> bool:
 def forget_bytes(tx: Transaction, name: str) -> bool:
     """These bytes are purged, or restored; whether they were still there to be."""
     return bool(tx.run("DELETE FROM trashed_blobs WHERE name = ?", (name,)))
+
+
+def hurry(tx: Transaction, digest: Digest) -> None:
+    """Have these bytes purged with the next sweep, where nothing listed needs them: a person purged what did."""
+    tx.run("UPDATE trashed_blobs SET retired_at = 0 WHERE digest = ?", (digest,))
 
 
 def purgeable(tx: Transaction, before: float, limit: int) -> list[TrashedBlob]:
@@ -167,7 +203,7 @@ def total_bytes(tx: Transaction) -> int:
 
 
 def _link(row: Row) -> TrashedLink:
-    return TrashedLink(row[0], Digest(row[1]), *row[2:])
+    return TrashedLink(row[0], row[1], Digest(row[2]), *row[3:])
 
 
 def _blob(row: Row) -> TrashedBlob:

@@ -299,19 +299,23 @@ class BlobFolder:
                     raise
 
     def restore(self, path: Path, digest: Digest) -> str:
-        """Move the file back from the trash; done already if it is gone from there and the blob lies in its place."""
+        """Move the file back from the trash; done already if it is gone from there and the blob lies in its place.
+
+        So it is after a call that broke off, and when another one moves it just now.
+        """
         try:
-            handle = self._disk.open(path)
+            return self._place(path, self._disk.open(path), digest)
         except FileNotFoundError:
-            location = _blob_location(digest)
-            place = (self._root / location).parent
-            if self._disk.size(self._root / location) is None:
-                raise BlobMissing(path.name) from None
-            self._make_folder(place.parent)
-            self._disk.sync_folder(place.parent)
-            self._disk.sync_folder(place)
-            return location
-        return self._place(path, handle, digest)
+            if self._disk.size(path) is not None:
+                raise
+        location = _blob_location(digest)
+        place = (self._root / location).parent
+        if self._disk.size(self._root / location) is None:
+            raise BlobMissing(path.name)
+        self._make_folder(place.parent)
+        self._disk.sync_folder(place.parent)
+        self._disk.sync_folder(place)
+        return location
 
     def purge(self, path: Path) -> None:
         """Delete the file from the trash, durably, since nobody lists what comes back there."""

@@ -318,6 +318,44 @@ class BlobStoreSuite:
             assert await content(store, restored) == HELLO
         await other.close()
 
+    async def test_a_blob_may_be_restored_many_times_at_once(self, store: BlobStore) -> None:
+        trash = store.retire(await push(store, HELLO), "1-hello")
+        locations = await asyncio.gather(*(store.restore(trash, Digest.of(HELLO)) for _ in range(8)))
+        for location in locations:
+            assert await content(store, location) == HELLO
+
+    async def test_where_retired_bytes_lie_is_known_beforehand_and_to_others(
+        self, store: BlobStore, open_store: StoreFactory
+    ) -> None:
+        location = await push(store, HELLO)
+        expected = store.trash_location(location, "1-hello")
+        assert await store.stat(location) == 5
+        other = open_store()
+        assert store.retire(location, "1-hello") == expected
+        assert other.trash_location(location, "1-hello") == expected
+        assert await content(other, await other.restore(expected, Digest.of(HELLO))) == HELLO
+        await other.close()
+
+    async def test_trashed_lists_what_lies_in_the_trash(self, store: BlobStore) -> None:
+        assert [found async for found in store.trashed()] == []
+        expected = set()
+        for number in range(300):
+            data = pattern(number)
+            trash = store.retire(await store.put(Digest.of(data), data), f"{number}-x")
+            expected.add((trash, f"{number}-x", number))
+        await store.put(Digest.of(HELLO), HELLO)
+        assert {found async for found in store.trashed()} == expected
+        gone, *_ = sorted(expected)
+        await store.purge(gone[0])
+        back = max(expected, key=lambda found: found[2])
+        await store.restore(back[0], Digest.of(pattern(back[2])))
+        assert {found async for found in store.trashed()} == expected - {gone, back}
+
+    async def test_nobody_else_keeps_facts_about_what_we_made(self, store: BlobStore) -> None:
+        store.retire(await push(store, HELLO), "1-hello")
+        await push(store, HELLO)
+        assert await store.foreign() is None
+
     async def test_retiring_what_is_not_there_is_no_error_and_restoring_it_is(self, store: BlobStore) -> None:
         location = await push(store, HELLO)
         await store.purge(store.retire(location, "1-hello"))

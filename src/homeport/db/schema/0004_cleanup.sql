@@ -10,10 +10,16 @@ UPDATE tags SET subject = substr(name, 1, 6) || ':' || substr(name, 8, 64)
         AND substr(name, 72) IN ('', '.sig', '.att', '.sbom');
 CREATE INDEX tags_by_subject ON tags (subject, repository_id) WHERE subject IS NOT NULL;
 
+-- Why the tag was deleted, where somebody said; it tells a restore which tags went with their repository.
+ALTER TABLE tag_history ADD COLUMN reason TEXT;
+
 -- When the bytes of a live row were first found missing or cut short; NULL: nobody found that.
 ALTER TABLE blobs ADD COLUMN lost_at DOUBLE PRECISION;
 -- The name under which the bytes of a condemned row go to the trash: the same at every try.
 ALTER TABLE blobs ADD COLUMN trash TEXT;
+-- When somebody purged the last that could be brought back of this blob, while its bytes were still in their place;
+-- once they are in the trash they go from there at once. NULL: nobody did.
+ALTER TABLE blobs ADD COLUMN purged_at DOUBLE PRECISION;
 CREATE INDEX blobs_by_trash ON blobs (trash) WHERE trash IS NOT NULL;
 
 -- owner: registry/reviews.py
