@@ -21,6 +21,10 @@ both peers fsync each file and distribution 3 the folders of small ones (strace 
 image), neither the folder that a blob is renamed into; Homeport fsyncs files, folders and database. tags/list is asked
 without n, which all answer whole, _catalog by 100 to its end. The webhooks that are told are signed, each for
 manifest.pushed and tag.set; deliveries that are left when a push is measured arrive before the next clock starts.
+
+What is swept or planned is not pushed but laid out: the same files for both registries, and Homeport's rows by its own
+functions, with a clock that stands back. Our sweeper then runs in a process of its own, whose clock is moved past all
+graces, without the pauses that it makes for requests; theirs runs alone, since nobody may push meanwhile.
 """
 QUICK = """
 --quick: much less work than the lines say. It shows that everything runs; the figures mean nothing.

@@ -154,6 +154,7 @@ async def test_foreign_files_are_neither_listed_nor_touched(open_store: OpenStor
         await content(store, str((link / "data").relative_to(tmp_path / "data")))
     store.retire(location, "1-hello")
     store.sync_trash()
+    await store.tidy()
     assert (place / "notes").exists()
 
 
@@ -182,6 +183,7 @@ async def test_a_sweep_leaves_no_empty_folder_and_a_push_makes_it_again(open_sto
     location = await push(store, HELLO)
     store.retire(location, "1-hello")
     store.sync_trash()
+    await store.tidy()
     assert not (tmp_path / "data" / location).parent.exists()
     assert await content(store, await push(store, HELLO)) == HELLO
 

@@ -55,6 +55,7 @@ async def live(store: FilesystemStore, promises: Promises) -> None:
     promises.moving["trash/1-config"] = CONFIG
     trash = store.retire(config, "1-config")
     store.sync_trash()
+    await store.tidy()
     promises.trash[trash] = promises.moving.pop(trash)
 
     promises.moving[trash] = promises.trash.pop(trash)

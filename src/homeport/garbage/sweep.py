@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +29,7 @@ from homeport.registry.registry import Registry
 from homeport.registry.reviews import BLOB, Review
 from homeport.registry.standing import Link, Standing, Verdict
 from homeport.registry.trash import TrashedBlob
+from homeport.storage.blobstore import StorageError
 
 #: How much is looked at in one transaction, during which nobody else is served: while requests are, and while none is.
 BATCH_BUSY: Final = 8
@@ -143,6 +145,13 @@ class Sweeper:
 
     async def _look_at(self, page: list[Review], untagged_seconds: float | None) -> Counter[str]:
         """Look at these in one transaction, or where that fails one by one."""
+        counts = await self._look_at_all(page, untagged_seconds)
+        if counts["trashed"]:
+            with suppress(StorageError):
+                await self._registry.blobs.tidy()
+        return counts
+
+    async def _look_at_all(self, page: list[Review], untagged_seconds: float | None) -> Counter[str]:
         registry = self._registry
         try:
             return await registry.db.write(look_at, registry, page, untagged_seconds)

@@ -140,6 +140,10 @@ class BlobStore(ABC):
         """All that was retired survives a power cut after this line: once for many, before a row says where it is."""
 
     @abstractmethod
+    async def tidy(self) -> None:
+        """Take away what this process left empty by retiring. Nothing rests on it, so failing is no error."""
+
+    @abstractmethod
     def trash_location(self, location: str, trash: str) -> str:
         """Where `retire` puts the bytes with these arguments: its answer, also where that was lost. Touches nothing."""
 

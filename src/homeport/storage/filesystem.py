@@ -45,6 +45,9 @@ _NOW_BYTES = 64 << 10
 _REREAD_BYTES = 8 << 20
 #: How many files one thread job looks at where blobs are listed.
 _LISTED_FILES = 256
+#: How many empty folders are taken away at a time, and in how many threads.
+_TIDIED_FOLDERS = 256
+_TIDIERS = 4
 #: How many uploads' hashes are remembered.
 _HASHES_MAX = 1024
 
@@ -174,6 +177,11 @@ class FilesystemStore(BlobStore):
     def sync_trash(self) -> None:
         with _translated():
             self._folder.sync_trash()
+
+    async def tidy(self) -> None:
+        while emptied := self._folder.take_emptied(_TIDIED_FOLDERS):
+            parts = (emptied[first::_TIDIERS] for first in range(_TIDIERS))
+            await asyncio.gather(*(self._write(self._folder.tidy, part) for part in parts))
 
     def trash_location(self, location: str, trash: str) -> str:  # noqa: ARG002 (a disk has one trash)
         return self._folder.trash_location(trash)

@@ -121,8 +121,9 @@ class BlobFolder:
         self._room_seen = 0.0
         #: Folders whose own entry this process has synced; those of single blobs, which come and go, are not kept.
         self._durable_folders: set[Path] = set()
-        #: Folders of blobs that were retired since the trash was last synced.
-        self._emptied: set[Path] = set()
+        #: Folders of blobs that were retired since the trash was last synced, and of those before.
+        self._emptied: list[Path] = []
+        self._to_tidy: list[Path] = []
 
     # --- names --------------------------------------------------------------------------------------------------
 
@@ -282,21 +283,28 @@ class BlobFolder:
             if self._disk.size(path) is not None:
                 raise
         # Also where nothing was there to rename: a call that was cut short may have done that much and no more.
-        self._emptied.add(path.parent)
+        self._emptied.append(path.parent)
         return location
 
     def sync_trash(self) -> None:
-        """Make durable what was moved there, and then take away the folders that it left empty.
+        """Make durable what was moved there."""
+        self._disk.sync_folder(self._trash)
+        self._to_tidy += self._emptied
+        self._emptied = []
+
+    def take_emptied(self, count: int) -> list[Path]:
+        """At most so many of the folders whose bytes are safely in the trash; they are the caller's to tidy."""
+        taken, self._to_tidy = self._to_tidy[:count], self._to_tidy[count:]
+        return taken
+
+    def tidy(self, folders: Sequence[Path]) -> None:
+        """Take away those of the folders that are empty.
 
         That they are gone need not be durable: one that comes back after a power cut is as empty, and in nobody's way.
         """
-        self._disk.sync_folder(self._trash)
-        while self._emptied:
-            try:
-                self._disk.rmdir(self._emptied.pop())
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
-                    raise
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                self._disk.rmdir(folder)
 
     def restore(self, path: Path, digest: Digest) -> str:
         """Move the file back from the trash; done already if it is gone from there and the blob lies in its place.

@@ -119,6 +119,9 @@ class FailingStore(BlobStore):
         if fails:
             raise self._failure("sync_trash")
 
+    async def tidy(self) -> None:
+        await self._do(self._store.tidy)
+
     def trash_location(self, location: str, trash: str) -> str:
         return self._store.trash_location(location, trash)
 

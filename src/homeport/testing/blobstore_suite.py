@@ -312,6 +312,7 @@ class BlobStoreSuite:
         trash = store.retire(location, f"1-{Digest.of(HELLO)}")
         assert store.retire(location, f"1-{Digest.of(HELLO)}") == trash
         store.sync_trash()
+        await store.tidy()
         other = open_store()
         for _ in range(2):
             restored = await other.restore(trash, Digest.of(HELLO))
