@@ -106,7 +106,7 @@ def test_what_was_deleted_comes_back_by_digest_and_goes_for_good(
 
     here("repo", "delete", "team/app", "--yes")
     assert "say --yes" in here("trash", "purge", code=2).err
-    assert here("trash", "purge", "--older-than", "1h", "--yes").out == "purged 0 things, 0 B\n"
+    assert here("trash", "purge", "--older-than", "1h", "--yes").out == "purged 0 things, 0 bytes\n"
     told = here("trash", "purge", "team/app", "--yes", "--json").json
     assert told["purged"] == 3
     assert told["later_bytes"] > 0

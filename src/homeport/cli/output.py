@@ -94,16 +94,6 @@ def format_time(seconds: float | None) -> str | None:
     return None if seconds is None else rfc3339(int(seconds))
 
 
-def format_bytes(count: int) -> str:
-    """A number of bytes as people read it: 1.2 GiB."""
-    size, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024 or unit == "TiB":
-            break
-        size /= 1024
-    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
-
-
 def format_days(seconds: float) -> str:
     """A time that is given in days, or hours, as people say it."""
     hours = seconds / 3600

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.filesize import decimal
+
 from homeport.cli import asking
 from homeport.cli.context import Context
-from homeport.cli.output import Exit, format_bytes, format_days, format_time
+from homeport.cli.output import Exit, format_days, format_time
 from homeport.cli.verbs import Verbs
 from homeport.oci.errors import RegistryError
 from homeport.oci.reference import check_repository
@@ -110,6 +112,6 @@ def _question(registry: Registry, found: Contents) -> str:
 
 def _described(found: Contents) -> str:
     held = f"{found.repository} with {found.tags} tags and {found.manifests} manifests"
-    size = f"{format_bytes(found.bytes)}, {format_bytes(found.own_bytes)} of it in no other repository"
+    size = f"{decimal(found.bytes)}, {decimal(found.own_bytes)} of it in no other repository"
     used = f"; in use: {', '.join(found.in_use)}" if found.in_use else ""
     return f"{held} ({size}{used})"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from rich.filesize import decimal
+
 from homeport.cli import asking
 from homeport.cli.context import Context
 from homeport.cli.options import duration
-from homeport.cli.output import CommandError, Exit, WrongUsage, format_bytes, format_time
+from homeport.cli.output import CommandError, Exit, WrongUsage, format_time
 from homeport.cli.verbs import Verbs
 from homeport.garbage import guard, purge
 from homeport.oci.digest import Digest
@@ -63,13 +65,11 @@ async def show(context: Context) -> int:
     if context.output.as_json:
         context.output.result({"trash": rows, "bytes": listed, "bytes_in_trash": lying}, "")
         return Exit.DONE
-    shown = [{**row, "size": format_bytes(row["bytes"])} for row in rows]
+    shown = [{**row, "size": decimal(row["bytes"])} for row in rows]
     columns = ("repository", "digest", "kind", "size", "removed", "by", "why", "until")
     context.output.table(shown, *columns, empty="nothing was deleted that could be brought back")
     if rows:
-        context.output.line(
-            f"{len(rows)} things, {format_bytes(listed)}; {format_bytes(lying)} lie in the trash by now"
-        )
+        context.output.line(f"{len(rows)} things, {decimal(listed)}; {decimal(lying)} lie in the trash by now")
     return Exit.DONE
 
 
@@ -128,7 +128,7 @@ async def purge_trash(context: Context) -> int:
         registry.check_writable()
         stopped = await registry.db.read(guard.why_stopped)
         if stopped is not None:
-            raise CommandError(f"nothing is deleted until a person says that the clock is right: {stopped}")
+            raise CommandError(f"{stopped}; if that is right, say so with `homeport cleanup confirm-clock`")
         links = await purge.choose(registry, repository, digest, before)
         if links and not asking.agreed(context, _question(links)):
             context.output.note("nothing was purged")
@@ -137,8 +137,8 @@ async def purge_trash(context: Context) -> int:
     for blob, error in purged.failed:
         context.output.note(f"{blob.digest}: {error}; it is tried again within a day")
     told = {"purged": purged.things, "bytes": purged.bytes, "later_bytes": purged.later_bytes}
-    later = f"; {format_bytes(purged.later_bytes)} follow within minutes" if purged.later_bytes else ""
-    context.output.result(told, f"purged {purged.things} things, {format_bytes(purged.bytes)}{later}")
+    later = f"; {decimal(purged.later_bytes)} follow within minutes" if purged.later_bytes else ""
+    context.output.result(told, f"purged {purged.things} things, {decimal(purged.bytes)}{later}")
     return Exit.PARTLY if purged.failed else Exit.DONE
 
 
@@ -146,7 +146,7 @@ def _question(links: list[TrashedLink]) -> str:
     size = sum({link.digest: link.size for link in links}.values())
     of = sorted({link.repository for link in links})
     named = of[0] if len(of) == 1 else f"{len(of)} repositories"
-    return f"Purge {len(links)} things of {named}, {format_bytes(size)}? They cannot be brought back then."
+    return f"Purge {len(links)} things of {named}, {decimal(size)}? They cannot be brought back then."
 
 
 def _split(text: str) -> tuple[str, Digest | None]:
