@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 from homeport.clock import Clock
-from homeport.garbage.guard import ClockGuard
+from homeport.garbage.guard import SETTLING_SECONDS, ClockGuard
 from homeport.garbage.sweep import Pace, Sweeper
 from homeport.garbage.walk import Found, Walker
 from homeport.observe import Log
@@ -87,3 +87,10 @@ class Cleaning(World):
         """The files in the trash."""
         folder = self.folder / "trash"
         return sorted(file.name for file in folder.iterdir()) if folder.exists() else []
+
+
+async def settle(cleaning: Cleaning, *guards: ClockGuard) -> None:
+    """Let the first minutes pass, in which a clock may be set."""
+    assert [await guard.stopped() for guard in guards] == [None] * len(guards)
+    cleaning.pass_time(SETTLING_SECONDS)
+    assert [await guard.stopped() for guard in guards] == [None] * len(guards)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.garbage.cleaning import Cleaning
+from tests.garbage.cleaning import Cleaning, settle
 
 
 @pytest.fixture
 async def cleaning(tmp_path: Path) -> AsyncIterator[Cleaning]:
     """A world that cleans up when it is told to."""
     found = Cleaning(tmp_path / "data")
-    assert await found.guard.stopped() is None
+    await settle(found, found.guard)
     yield found
     await found.close()

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from homeport.garbage import guard
-from homeport.garbage.guard import JUMP_SECONDS, OFF_SECONDS_MAX, ClockGuard
+from homeport.garbage.guard import JUMP_SECONDS, OFF_SECONDS_MAX, SETTLING_SECONDS, ClockGuard
 from homeport.registry import manifests
 from homeport.testing.images import image
-from tests.garbage.cleaning import DAY, HOUR, LONG, Cleaning
+from tests.garbage.cleaning import DAY, HOUR, LONG, Cleaning, settle
 from tests.registry.world import ADA, REPOSITORY
 
 APP = image([b"layer one"])
@@ -101,6 +101,42 @@ async def test_a_clock_that_went_back_while_the_machine_was_off_is_seen(cleaning
     assert "30 days before the last thing that happened" in reason
 
 
+async def test_a_clock_that_is_set_right_just_after_a_start_is_believed(cleaning: Cleaning) -> None:
+    """A machine without a clock of its own begins with the time of its last shutdown, or with any."""
+    await cleaning.push(APP)
+    await cleaning.restart()
+    cleaning.pass_time(DAY)
+    cleaning.clock.wrong = -DAY
+    assert await cleaning.guard.stopped() is None
+    cleaning.clock.wrong = 0.0
+    assert await cleaning.guard.stopped() is None
+    cleaning.pass_time(2 * SETTLING_SECONDS)
+    assert await cleaning.guard.stopped() is None
+    assert await told(cleaning) == []
+
+
+async def test_a_clock_that_is_wrong_just_after_a_start_makes_it_wait(cleaning: Cleaning) -> None:
+    await cleaning.push(APP)
+    await cleaning.restart()
+    cleaning.clock.wrong = -20_000 * DAY
+    assert await cleaning.guard.stopped() is not None
+    cleaning.clock.wrong = 0.0
+    assert await cleaning.guard.stopped() is None
+    assert await told(cleaning) == []
+
+
+async def test_a_clock_that_stays_wrong_after_a_start_asks_a_person(cleaning: Cleaning) -> None:
+    await cleaning.push(APP)
+    await cleaning.restart()
+    cleaning.clock.wrong = -DAY
+    assert await cleaning.guard.stopped() is not None
+    cleaning.pass_time(SETTLING_SECONDS)
+    reason = await cleaning.guard.stopped()
+    cleaning.clock.wrong = 0.0
+    assert await cleaning.guard.stopped() == reason is not None
+    assert await told(cleaning) == [reason]
+
+
 async def test_what_happened_is_looked_at_too(cleaning: Cleaning) -> None:
     """A server that serves and does not clean up writes no time, but events."""
     cleaning.pass_time(OFF_SECONDS_MAX + DAY)
@@ -140,7 +176,7 @@ async def test_a_person_says_so_of_a_clock_that_went_back(cleaning: Cleaning) ->
 
 async def test_what_one_process_saw_stops_the_other(cleaning: Cleaning) -> None:
     other = ClockGuard(cleaning.registry)
-    assert await other.stopped() is None
+    await settle(cleaning, cleaning.guard, other)
     cleaning.clock.wrong += 2 * DAY
     reason = await cleaning.guard.stopped()
     assert reason is not None
@@ -150,7 +186,7 @@ async def test_what_one_process_saw_stops_the_other(cleaning: Cleaning) -> None:
 
 async def test_two_that_see_it_at_once_tell_it_once(cleaning: Cleaning) -> None:
     other = ClockGuard(cleaning.registry)
-    assert await other.stopped() is None
+    await settle(cleaning, cleaning.guard, other)
     cleaning.clock.wrong += 2 * DAY
     one, two = await asyncio.gather(cleaning.guard.stopped(), other.stopped())
     assert one == two is not None
@@ -159,7 +195,7 @@ async def test_two_that_see_it_at_once_tell_it_once(cleaning: Cleaning) -> None:
 
 async def test_one_that_is_confirmed_is_believed_by_the_other_process_too(cleaning: Cleaning) -> None:
     other = ClockGuard(cleaning.registry)
-    assert await other.stopped() is None
+    await settle(cleaning, cleaning.guard, other)
     cleaning.clock.wrong += 2 * DAY
     assert await cleaning.guard.stopped() is not None
     await confirm(cleaning)
@@ -170,10 +206,10 @@ async def test_one_that_is_confirmed_is_believed_by_the_other_process_too(cleani
     assert await cleaning.guard.stopped() is None
 
 
-async def test_it_costs_a_write_a_minute(cleaning: Cleaning) -> None:
+async def test_it_costs_a_write_every_ten_minutes(cleaning: Cleaning) -> None:
     seen = [await cleaning.rows("SELECT seen_at FROM cleanup_clock")]
     for _ in range(30):
-        cleaning.pass_time(5)
+        cleaning.pass_time(50)
         await cleaning.guard.stopped()
         seen.append(await cleaning.rows("SELECT seen_at FROM cleanup_clock"))
     assert len({tuple(each) for each in seen}) in {3, 4}

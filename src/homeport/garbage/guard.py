@@ -1,7 +1,9 @@
 """Whether the time can be believed, on which every grace rests. Owns the table `cleanup_clock`.
 
 Holds: once the wall clock has jumped, nothing is deleted until a person says that it is right, also not by another
-process or after a restart. A machine that was off for less than `OFF_SECONDS_MAX` has not jumped.
+process or after a restart. A machine that was off for less than `OFF_SECONDS_MAX` has not jumped. In the first minutes
+of a process a clock that is wrong only makes it wait: many a machine starts with any time, and asks for the right one
+then.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from homeport.registry.registry import Registry
 JUMP_SECONDS: Final = 3600.0
 #: How far ahead of what was last recorded the clock may be: for so long a machine is off without anybody wondering.
 OFF_SECONDS_MAX: Final = 3 * 86_400.0
+#: For so long after its start a process expects that somebody sets the clock.
+SETTLING_SECONDS: Final = 600.0
 #: How often the time is recorded. A disk may sleep meanwhile.
 RECORD_SECONDS: Final = 600.0
 
@@ -28,17 +32,23 @@ class ClockGuard:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._seen: tuple[float, float] | None = None
+        self._settled_at: float | None = None
 
     async def stopped(self) -> str | None:
         """Why nothing may be deleted, or None. Costs a point read, and every ten minutes a write."""
         clock = self._registry.clock
         now, elapsed = clock.now(), clock.elapsed()
         before, self._seen = self._seen, (now, elapsed)
+        if self._settled_at is None:
+            self._settled_at = elapsed + SETTLING_SECONDS
+        settling = elapsed < self._settled_at
         drift = None if before is None else (now - before[0]) - (elapsed - before[1])
+        if settling and drift is not None and abs(drift) > JUMP_SECONDS:
+            drift = None  # As if it began now.
         found = await self._registry.db.read(_found, now, drift)
         if found is not None and found[1]:
             return found[0]
-        return await self._registry.db.write(_record, self._registry, drift)
+        return await self._registry.db.write(_record, self._registry, drift, settling)
 
 
 # --- facts ------------------------------------------------------------------------------------------------------
@@ -69,7 +79,7 @@ def _found(tx: Transaction, now: float, drift: float | None) -> tuple[str | None
     return stopped, stopped is not None or is_fresh
 
 
-def _record(tx: Transaction, registry: Registry, drift: float | None) -> str | None:
+def _record(tx: Transaction, registry: Registry, drift: float | None, settling: bool) -> str | None:
     """Write down the time, or that it jumped; why nothing may be deleted. `drift` is None when a process begins."""
     now = registry.clock.now()
     row = tx.one("SELECT seen_at, stopped FROM cleanup_clock")
@@ -80,6 +90,8 @@ def _record(tx: Transaction, registry: Registry, drift: float | None) -> str | N
     if problem is None:
         _see(tx, now, None)
         return None
+    if settling:
+        return problem
     # The time that was seen stays: what comes is compared with the last one that was right.
     _see(tx, row[0] if row else now, problem)
     events.append(tx, registry.clock, "cleanup.stopped", SYSTEM, reason=problem)
