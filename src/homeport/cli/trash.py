@@ -90,7 +90,10 @@ async def _kind(registry: Registry, link: TrashedLink) -> str:
     if link.media_type is None:
         return "blob"
     stored = await registry.db.read(trash.manifest_data, link.repository, link.digest)
-    return "manifest" if stored is None else parse(stored[1], stored[0]).kind
+    if stored is None:
+        return "manifest"
+    media_type, data = stored
+    return parse(data, media_type).kind
 
 
 async def restore(context: Context) -> int:

@@ -27,7 +27,7 @@ RECORD_SECONDS: Final = 600.0
 
 
 class ClockGuard:
-    """Watches the clock of one process."""
+    """Watches the clock of one process. Whatever cleans up asks it first."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -35,7 +35,7 @@ class ClockGuard:
         self._settled_at: float | None = None
 
     async def stopped(self) -> str | None:
-        """Why nothing may be deleted, or None. Costs a point read, and every ten minutes a write."""
+        """Why the time cannot be believed, or None. Costs a point read, and every ten minutes a write."""
         clock = self._registry.clock
         now, elapsed = clock.now(), clock.elapsed()
         before, self._seen = self._seen, (now, elapsed)
@@ -49,6 +49,10 @@ class ClockGuard:
         if found is not None and found[1]:
             return found[0]
         return await self._registry.db.write(_record, self._registry, drift, settling)
+
+    async def may_delete(self) -> bool:
+        """Whether a cleanup may delete anything: the registry is not read-only, and the time can be believed."""
+        return self._registry.rules.read_only is None and await self.stopped() is None
 
 
 # --- facts ------------------------------------------------------------------------------------------------------

@@ -186,13 +186,10 @@ class _Cleanup:
             await registry.db.write(brake.use, self._arguments.released, run.job.id)
         await run.say(f"{count} of {total} tags are kept by no rule")
         origin = Origin(SYSTEM.actor, run=f"job-{run.job.id}")
-        removed = await policy.remove(registry, self._pace, origin, found, decided_at, self._may_delete)
+        removed = await policy.remove(registry, self._pace, origin, found, decided_at, self._guard.may_delete)
         if removed < count:
             await run.say(f"{count - removed} of them stay: pushed, pulled or used since, or the rules changed")
         return _Result(removed)
-
-    async def _may_delete(self) -> bool:
-        return self._registry.rules.read_only is None and await self._guard.stopped() is None
 
     async def _sweep(self) -> None:
         await self._run.progress(0, None, text="sweeping")

@@ -93,7 +93,7 @@ class Sweeper:
     async def sweep(self) -> None:
         """Do all that is due now. Raises `DatabaseError`."""
         for step in (self.look, self.purge, self.abandon):
-            while await self._may_delete():
+            while await self._guard.may_delete():
                 self._pace.begin()
                 if not await step():
                     break
@@ -104,7 +104,7 @@ class Sweeper:
         went = True
         while went:
             went, at = False, (0, "")
-            while await self._may_delete():
+            while await self._guard.may_delete():
                 self._pace.begin()
                 page = await self._registry.db.read(reviews.after, *at, self._pace.batch)
                 if not page:
@@ -140,11 +140,8 @@ class Sweeper:
             await self._registry.db.jot(totals.add, {"uploads": count})
         return bool(count)
 
-    async def _may_delete(self) -> bool:
-        return self._registry.rules.read_only is None and await self._guard.stopped() is None
-
     async def _look_at(self, page: list[Review], untagged_seconds: float | None) -> Counter[str]:
-        """Look at these in one transaction, or where that fails one by one."""
+        """Look at these, and take away the folders that bytes of theirs left empty; what went."""
         counts = await self._look_at_all(page, untagged_seconds)
         if counts["trashed"]:
             with suppress(StorageError):
@@ -152,6 +149,7 @@ class Sweeper:
         return counts
 
     async def _look_at_all(self, page: list[Review], untagged_seconds: float | None) -> Counter[str]:
+        """Look at these in one transaction, or where that fails one by one."""
         registry = self._registry
         try:
             return await registry.db.write(look_at, registry, page, untagged_seconds)
@@ -171,19 +169,19 @@ class Sweeper:
 
 
 @dataclass(frozen=True, slots=True)
-class Purged:
+class PurgedBytes:
     """What became of bytes that were let go of: gone, or still on the disk without a row."""
 
     blobs: list[TrashedBlob]
     failed: list[tuple[TrashedBlob, Exception]]
 
 
-async def purge_bytes(registry: Registry, before: float, limit: int) -> Purged:
+async def purge_bytes(registry: Registry, before: float, limit: int) -> PurgedBytes:
     """Purge bytes that were retired before `before` and that nothing needs, at most `limit`."""
     return await purge_these(registry, await registry.db.read(trash.purgeable, before, limit), before)
 
 
-async def purge_these(registry: Registry, found: list[TrashedBlob], before: float) -> Purged:
+async def purge_these(registry: Registry, found: list[TrashedBlob], before: float) -> PurgedBytes:
     """Purge those of the bytes that were retired before `before` and that nothing needs."""
     went: list[TrashedBlob] = []
     failed: list[tuple[TrashedBlob, Exception]] = []
@@ -195,7 +193,7 @@ async def purge_these(registry: Registry, found: list[TrashedBlob], before: floa
                 failed.append((blob, error))
             else:
                 went.append(blob)
-    return Purged(went, failed)
+    return PurgedBytes(went, failed)
 
 
 # --- facts ------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class Walker:
         await self._registry.clock.sleep(FIRST_SECONDS)
         while True:
             try:
-                if self._registry.rules.read_only is None and await self._guard.stopped() is None:
+                if await self._guard.may_delete():
                     found = await self.walk()
                     self._log.info(
                         "walk.ended", files=found.files, adopted=found.adopted, lost=found.lost, mended=found.mended

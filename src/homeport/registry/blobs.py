@@ -52,11 +52,6 @@ class Condition:
     held_until: float | None
     purged_at: float | None
 
-    @property
-    def is_free(self) -> bool:
-        """Whether nothing links it and nobody writes it."""
-        return not self.linked and self.held_until is None
-
 
 # --- facts ------------------------------------------------------------------------------------------------------
 

@@ -76,23 +76,19 @@ def contents(tx: Transaction, registry: Registry, repository: str) -> Contents:
         " FROM held_blobs h WHERE repository_id = ?",
         (repository_id,),
     )
-    tagged = tx.one("SELECT count(*) FROM tag_targets WHERE repository_id = ?", (repository_id,))
     listed = tx.one("SELECT count(*) FROM held_manifests WHERE repository_id = ?", (repository_id,))
     assert held is not None
-    assert tagged is not None
     assert listed is not None
-    newest = manifests.newest_id(tx, repository_id)
-    uses = _uses(tx, repository_id)
     return Contents(
         repository,
         repository_id,
-        tags=tagged[0],
+        tags=tags.count(tx, repository_id),
         manifests=listed[0],
         blobs=held[0],
         bytes=held[1],
         own_bytes=held[2],
-        in_use=uses,
-        newest_manifest=newest,
+        in_use=_uses(tx, repository_id),
+        newest_manifest=manifests.newest_id(tx, repository_id),
         seen_at=registry.clock.now(),
     )
 

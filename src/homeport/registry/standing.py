@@ -212,6 +212,4 @@ def _rests(tx: Transaction, registry: Registry, repository_id: int, digest: str)
     link = find(tx, repository_id, digest)
     if link is None:
         return False
-    now = registry.clock.now()
-    end = max(link.keep_until, link.released_at + _grace(registry, link, None))
-    return end > now or in_use(tx, repository_id, link.digest) is not None
+    return goes_at(registry, link) > registry.clock.now() or in_use(tx, repository_id, link.digest) is not None

@@ -70,9 +70,9 @@ def keep_link(
     )
 
 
-def forget_link(tx: Transaction, repository: str, digest: str) -> bool:
-    """The repository offers it again, or nobody wants it back; whether it was in the trash."""
-    return bool(tx.run("DELETE FROM trashed_links WHERE repository = ? AND digest = ?", (repository, digest)))
+def forget_link(tx: Transaction, repository: str, digest: str) -> None:
+    """The repository offers it again."""
+    tx.run("DELETE FROM trashed_links WHERE repository = ? AND digest = ?", (repository, digest))
 
 
 def find_link(tx: Transaction, repository: str, digest: Digest) -> TrashedLink | None:
@@ -163,9 +163,9 @@ def has_bytes(tx: Transaction, location: str) -> bool:
     return bool(tx.one("SELECT 1 FROM trashed_blobs WHERE location = ?", (location,)))
 
 
-def forget_bytes(tx: Transaction, name: str) -> bool:
-    """These bytes are purged, or restored; whether they were still there to be."""
-    return bool(tx.run("DELETE FROM trashed_blobs WHERE name = ?", (name,)))
+def forget_bytes(tx: Transaction, name: str) -> None:
+    """These bytes are purged, or restored."""
+    tx.run("DELETE FROM trashed_blobs WHERE name = ?", (name,))
 
 
 def hurry(tx: Transaction, digest: Digest) -> None:

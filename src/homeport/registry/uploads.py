@@ -66,6 +66,7 @@ class Sessions:
 class Resting:
     """An upload of which no byte has come for a while."""
 
+    id: str
     repository: str
     actor: str
     started_at: float
@@ -191,16 +192,10 @@ def count_moving(tx: Transaction, since: float) -> int:
 def resting(tx: Transaction, before: float, limit: int) -> list[Resting]:
     """At most `limit` uploads that have not moved since `before`, the longest first."""
     rows = tx.all(
-        "SELECT repository, actor, started_at, moved_at FROM uploads WHERE moved_at < ? ORDER BY moved_at LIMIT ?",
+        "SELECT id, repository, actor, started_at, moved_at FROM uploads WHERE moved_at < ? ORDER BY moved_at LIMIT ?",
         (before, limit),
     )
     return [Resting(*row) for row in rows]
-
-
-def abandoned(tx: Transaction, before: float, limit: int) -> list[str]:
-    """At most `limit` uploads that have not moved since `before`, the longest first."""
-    rows = tx.all("SELECT id FROM uploads WHERE moved_at < ? ORDER BY moved_at LIMIT ?", (before, limit))
-    return [upload for (upload,) in rows]
 
 
 def _abandon(tx: Transaction, registry: Registry, upload: str, before: float) -> bool:
@@ -330,9 +325,9 @@ async def abandon(registry: Registry, limit: int) -> int:
         return 0
     before = registry.clock.now() - registry.rules.uploads_seconds
     writing = registry.writing
-    found = await registry.db.read(abandoned, before, limit + len(writing))
+    found = await registry.db.read(resting, before, limit + len(writing))
     count = 0
-    for upload in [upload for upload in found if upload not in writing][:limit]:
+    for upload in [each.id for each in found if each.id not in writing][:limit]:
         if await registry.db.write(_abandon, registry, upload, before):
             count += 1
             with suppress(StorageError):  # The next start discards what no session names.
