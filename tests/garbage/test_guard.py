@@ -137,6 +137,16 @@ async def test_a_clock_that_stays_wrong_after_a_start_asks_a_person(cleaning: Cl
     assert await told(cleaning) == [reason]
 
 
+async def test_a_person_need_not_wait_until_it_has_settled(cleaning: Cleaning) -> None:
+    """What happened last is later than the time that they say is right, so it is their saying so that must count."""
+    await cleaning.push(APP)
+    await cleaning.restart()
+    cleaning.clock.wrong = -DAY
+    reason = await cleaning.guard.stopped()
+    assert await confirm(cleaning) == reason is not None
+    assert await cleaning.guard.stopped() is None
+
+
 async def test_what_happened_is_looked_at_too(cleaning: Cleaning) -> None:
     """A server that serves and does not clean up writes no time, but events."""
     cleaning.pass_time(OFF_SECONDS_MAX + DAY)

@@ -65,9 +65,15 @@ def why_stopped(tx: Transaction) -> str | None:
 
 
 def confirm(tx: Transaction, registry: Registry, origin: Origin) -> str | None:
-    """A person says that the clock is right; what had been wrong, or None."""
-    stopped = why_stopped(tx)
-    _see(tx, registry.clock.now(), None)
+    """A person says that the clock is right; what had been wrong, or None.
+
+    Also what no process has written down yet, since its first minutes are not over.
+    """
+    now = registry.clock.now()
+    row = tx.one("SELECT seen_at, stopped FROM cleanup_clock")
+    seen_at, stopped = row or (None, None)
+    stopped = stopped or _problem(now, _last_recorded(tx, seen_at), None)
+    _see(tx, now, None)
     if stopped is not None:
         events.append(tx, registry.clock, "cleanup.confirmed", origin, reason=stopped)
     return stopped
