@@ -75,9 +75,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "db/sqlite.py": ("disk",),  # ... which it makes before SQLite does, and whose log it flushes.
     "db/migrate.py": ("disk",),  # Schema files, which are part of the package.
     "client/transport.py": ("network", "time-outs"),  # The one door to other registries, and how long to wait at it.
-    "client/engines.py": (
-        "network",
-    ),  # The one door to container engines, which are no hosts but sockets at most times.
+    "client/engines.py": ("network",),  # The one door to container engines, most of which are local sockets.
     "client/programs.py": ("processes",),  # The one door to other programs.
     "server/listener.py": ("network", "time"),  # Granian on a real socket: nothing of it runs in a simulation.
     "config/": ("environment",),  # The one door to it.
