@@ -84,24 +84,11 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         raise ConfigError(
             [place.problem(_location(detail), _words(detail, _location(detail))) for detail in details]
         ) from None
-    if twice := _named_twice(tree):
-        raise ConfigError([place.problem(location, message) for location, message in twice])
     lost = [location for location, each in located_references(tree) if each.kind == "vault"]
     if lost and tree.secrets.vaultwarden is None:
         lost.sort(key=lambda location: document.line(location) or 0)
         raise ConfigError([place.problem(location, _VAULTLESS) for location in lost])
     return tree
-
-
-def _named_twice(tree: Settings) -> list[tuple[Location, str]]:
-    """The quotas whose pattern another one before them has."""
-    seen: set[str] = set()
-    found: list[tuple[Location, str]] = []
-    for number, quota in enumerate(tree.quotas):
-        if quota.repositories in seen:
-            found.append((("quotas", number, "repositories"), f"'{quota.repositories}' has a quota already"))
-        seen.add(quota.repositories)
-    return found
 
 
 def located(problems: Iterable[Problem], path: Path | None) -> list[Problem]:

@@ -195,7 +195,7 @@ class Repositories(_Section):
         live=True,
     )
     protected: tuple[Pattern, ...] = _setting(
-        (), "Where no tag goes by itself: people can delete them, rules and mirrors cannot.", live=True
+        (), "Where nothing goes by itself, whatever the rules say; people can delete there.", live=True
     )
 
 
@@ -466,6 +466,16 @@ class Quota(_Section):
     )
 
 
+def _name_once(quotas: tuple[Quota, ...]) -> tuple[Quota, ...]:
+    """`quotas`, no two of which have one pattern."""
+    seen: set[str] = set()
+    for number, quota in enumerate(quotas):
+        if quota.repositories in seen:
+            raise refusal(f"'{quota.repositories}' has a quota already", number, "repositories")
+        seen.add(quota.repositories)
+    return quotas
+
+
 class Settings(_Section):
     """All settings. Everything has a default: an empty file is valid."""
 
@@ -484,7 +494,7 @@ class Settings(_Section):
     housekeeping: Housekeeping = Housekeeping()
     cleanup: Cleanup = Cleanup()
     in_use: InUse = InUse()
-    quotas: tuple[Quota, ...] = _setting(
+    quotas: Annotated[tuple[Quota, ...], AfterValidator(_name_once)] = _setting(
         (), "How much repositories may hold, by pattern; a pattern stands here once.", live=True, max_length=100
     )
     notify: Mapping[Name, Target] = _setting({}, "Who is told what happens, each under a name of its own.", live=True)
