@@ -21,7 +21,6 @@ from homeport.registry.retention import (
     decide,
     immutable_by,
     protected_by,
-    rule_for,
     untagged_seconds,
 )
 
@@ -38,6 +37,12 @@ def tag(name: str, days: float = 100, **more: object) -> Tagged:
 
 def decided(tags: Iterable[Tagged], *keep: KeepRule, repository: str = REPOSITORY, **more: object) -> list[Decision]:
     return decide(Retention(keep, **more), repository, tags, NOW)  # type: ignore[arg-type]
+
+
+def rule_for(retention: Retention, repository: str, name: str) -> KeepRule | None:
+    """The rule that decides about a tag of this name, if it is no signature or attestation."""
+    (only,) = decide(retention, repository, [tag(name)], NOW)
+    return only.rule
 
 
 def reasons(tags: Iterable[Tagged], *keep: KeepRule, **more: object) -> dict[str, str]:
@@ -324,7 +329,7 @@ def test_the_newest_are_always_among_what_stays(tags: list[Tagged], rules: list[
 def test_no_other_rule_about_it_is_longer(rules: list[KeepRule], repository: str) -> None:
     governing = rule_for(Retention(tuple(rules)), repository, "v1")
     here = [rule for rule in rules if rule.decides and patterns.matches(rule.repositories, repository)]
-    about = [rule for rule in here if rule.is_about("v1")]
+    about = [rule for rule in here if rule.means("v1")]
     lengths = [len(rule.repositories.replace("*", "")) for rule in about]
     assert governing == (about[lengths.index(max(lengths))] if about else None)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -138,7 +137,7 @@ async def print_plan(context: Context) -> int:
     arguments = context.arguments
     settings = _tried(context)
     listed = _ALL if arguments.all else plan.LISTED
-    async with _opened(context, settings) as registry:
+    async with context.registry(settings) as registry:
         unknown = await registry.db.read(protections.unknown_engines, settings.in_use.engines)
         found = await plan.plan(registry, matching=arguments.repository, listed=listed)
     dates = _Dates(settings, found.at)
@@ -167,13 +166,6 @@ def _tried(context: Context) -> Settings:
     if not sections:
         raise WrongUsage(f"{file} has neither 'cleanup' nor 'repositories', so there is nothing to try")
     return settings.model_copy(update=sections)
-
-
-@asynccontextmanager
-async def _opened(context: Context, settings: Settings) -> AsyncIterator[Registry]:
-    context.folder(settings)
-    async with context.doors.open_registry(settings) as registry:
-        yield registry
 
 
 class _Dates:
@@ -293,7 +285,7 @@ def _upload_told(upload: Resting, uploads_after: float) -> dict[str, Any]:
 async def print_why(context: Context) -> int:
     settings = context.settings()
     text = context.arguments.what
-    async with _opened(context, settings) as registry:
+    async with context.registry(settings) as registry:
         dates = _Dates(settings, registry.clock.now())
         found, is_one = await _found(registry, text)
     if context.output.as_json:

@@ -111,13 +111,13 @@ class Context:
             return Origin(f"cli:{uid}")
 
     @asynccontextmanager
-    async def registry(self, *, create: bool = False) -> AsyncIterator[Registry]:
+    async def registry(self, settings: Settings | None = None, *, create: bool = False) -> AsyncIterator[Registry]:
         """The registry of the data folder, beside a server that may be running on it.
 
-        Only where `create` says so is a folder made that is not there: a slip in --data must not look like an empty
-        registry.
+        `settings` instead of those of the command line, where a verb changes some. Only where `create` says so is a
+        folder made that is not there: a slip in --data must not look like an empty registry.
         """
-        settings = self.settings()
+        settings = settings or self.settings()
         self.folder(settings, create=create)
         async with self.doors.open_registry(settings) as registry:
             yield registry

@@ -19,7 +19,7 @@ from homeport.oci import patterns
 from homeport.oci.digest import Digest
 from homeport.registry import blobs, reviews, uploads
 from homeport.registry.registry import Registry
-from homeport.registry.retention import Decision, protected_by
+from homeport.registry.retention import Decision, belongs_to, protected_by
 from homeport.registry.uploads import Resting
 
 #: How many things of a kind are listed by name unless somebody wants all of them.
@@ -261,9 +261,8 @@ def tell_tags(registry: Registry, judgement: Judgement, listed: int) -> Reposito
 
 
 def _reason(decision: Decision) -> str:
-    if decision.keeps and decision.tag.companion_of is not None and decision.reason.startswith("belongs to "):
-        return _COMPANIONS
-    return decision.reason
+    subject = decision.tag.companion_of
+    return _COMPANIONS if subject is not None and decision.reason == belongs_to(subject) else decision.reason
 
 
 # --- facts ------------------------------------------------------------------------------------------------------

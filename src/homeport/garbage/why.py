@@ -15,7 +15,7 @@ from homeport.oci.digest import Digest
 from homeport.oci.errors import ManifestUnknown, NameUnknown
 from homeport.registry import standing
 from homeport.registry.registry import Registry
-from homeport.registry.retention import Decision, protected_by
+from homeport.registry.retention import Decision, why_protected
 from homeport.registry.standing import Link, Verdict
 
 #: How many of the tags and manifests that keep something are told.
@@ -118,8 +118,8 @@ def _reasons(tx: Transaction, registry: Registry, link: Link) -> list[Reason]:
     found = standing.of(tx, registry, link)
     texts = [found.reason] if found.verdict is Verdict.KEPT else []
     texts += _keepers(tx, link)
-    if (by := protected_by(registry.rules.retention, link.repository)) is not None:
-        texts.append(f"protected repository ({by})")
+    if (why := why_protected(registry.rules.retention, link.repository)) is not None:
+        texts.append(why)
     if (use := standing.in_use(tx, link.repository_id, link.digest)) is not None:
         texts.append(use)
     reasons = [Reason(keeps=True, text=text) for text in dict.fromkeys(texts)]

@@ -28,14 +28,24 @@ _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 @dataclass(frozen=True, slots=True)
-class KeepRule:
-    """What is kept of the tags that it is about. None, and no glob: it does not say so."""
+class SomeTags:
+    """Some tags of some repositories."""
 
     #: A pattern of repositories.
     repositories: str
-    #: The tags that it is about, as globs, and those of them that it is not about.
+    #: The tags that are meant, as globs, and those of them that are not.
     tags: tuple[str, ...] = ALL
     not_tags: tuple[str, ...] = ()
+
+    def means(self, tag: str) -> bool:
+        """Whether a tag of this name, in these repositories, is one of them."""
+        return globs.matches(self.tags, tag) and not globs.matches(self.not_tags, tag)
+
+
+@dataclass(frozen=True, slots=True)
+class KeepRule(SomeTags):
+    """What is kept of the tags that it is about. None, and no glob: it does not say so."""
+
     #: So many tags, by when they were pushed.
     newest: int | None = None
     #: So many versions of each minor and variant, by their numbers.
@@ -53,18 +63,10 @@ class KeepRule:
         conditions = (self.newest, self.newest_of_minor, self.pushed_within, self.pulled_within)
         return bool(self.always) or any(condition is not None for condition in conditions)
 
-    def is_about(self, tag: str) -> bool:
-        """Whether a tag of this name, in its repositories, is one that it means."""
-        return globs.matches(self.tags, tag) and not globs.matches(self.not_tags, tag)
-
 
 @dataclass(frozen=True, slots=True)
-class ImmutableTags:
+class ImmutableTags(SomeTags):
     """Tags that stay what they are."""
-
-    repositories: str
-    tags: tuple[str, ...]
-    not_tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +108,12 @@ def decide(retention: Retention, repository: str, tags: Iterable[Tagged], now: f
     """What becomes of each tag of the repository, by name. Takes all of them, since the newest are counted."""
     rules = _deciding(retention, repository)
     immutable = [each for each in retention.immutable if patterns.matches(each.repositories, repository)]
-    protected = protected_by(retention, repository)
+    protected = why_protected(retention, repository)
     ordered = sorted(tags, key=lambda tag: tag.name)
     governing: dict[str, int] = {}
     governed: dict[int, list[Tagged]] = defaultdict(list)
     for tag in ordered:
-        number = next((number for number, rule in enumerate(rules) if rule.is_about(tag.name)), None)
+        number = next((number for number, rule in enumerate(rules) if rule.means(tag.name)), None)
         if number is not None and tag.companion_of is None:
             governing[tag.name] = number
             governed[number].append(tag)
@@ -129,11 +131,6 @@ def decide(retention: Retention, repository: str, tags: Iterable[Tagged], now: f
     ]
 
 
-def rule_for(retention: Retention, repository: str, tag: str) -> KeepRule | None:
-    """The rule that decides about a tag of this name, if it is no signature or attestation."""
-    return next((rule for rule in _deciding(retention, repository) if rule.is_about(tag)), None)
-
-
 def untagged_seconds(retention: Retention, repository: str, default: float) -> float:
     """How long a manifest of the repository stays after its last tag was lost."""
     rules = _by_length(retention, repository)
@@ -149,6 +146,17 @@ def immutable_by(retention: Retention, repository: str, tag: str) -> str | None:
 def protected_by(retention: Retention, repository: str) -> str | None:
     """The pattern by which nothing of the repository goes by itself."""
     return next((pattern for pattern in retention.protected if patterns.matches(pattern, repository)), None)
+
+
+def why_protected(retention: Retention, repository: str) -> str | None:
+    """Why nothing of the repository goes by itself, for people."""
+    by = protected_by(retention, repository)
+    return None if by is None else f"protected repository ({by})"
+
+
+def belongs_to(subject: Digest) -> str:
+    """Why a signature or an attestation stays that nothing else keeps."""
+    return f"belongs to {subject} and goes when that does"
 
 
 def _by_length(retention: Retention, repository: str) -> list[KeepRule]:
@@ -177,19 +185,19 @@ def _decision(tag: Tagged, stronger: str | None, rule: KeepRule | None, kept: di
 
 def _kept_whatever_the_rules_say(tag: Tagged, protected: str | None, immutable: list[ImmutableTags]) -> str | None:
     if protected is not None:
-        return f"protected repository ({protected})"
+        return protected
     if by := _immutable_by(immutable, tag.name):
         return f"immutable: {by}"
     if tag.in_use is not None:
         return tag.in_use
     if tag.companion_of is not None:
-        return f"belongs to {tag.companion_of} and goes when that does"
+        return belongs_to(tag.companion_of)
     return None
 
 
 def _immutable_by(rules: Iterable[ImmutableTags], tag: str) -> str | None:
     for each in rules:
-        if globs.matches(each.tags, tag) and not globs.matches(each.not_tags, tag):
+        if each.means(tag):
             return f"{_first_match(each.tags, tag)} ({each.repositories})"
     return None
 

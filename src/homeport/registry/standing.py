@@ -15,7 +15,7 @@ from homeport.db.database import Transaction
 from homeport.oci.digest import Digest
 from homeport.registry import protections, tags, uploads
 from homeport.registry.registry import Registry
-from homeport.registry.retention import immutable_by, protected_by
+from homeport.registry.retention import immutable_by, why_protected
 
 #: How many manifests are looked at to find out whether a subject belongs to itself, or something in it is in use.
 #: More: it is kept.
@@ -104,8 +104,8 @@ def goes_at(registry: Registry, link: Link) -> float:
 
 
 def _protected(tx: Transaction, registry: Registry, link: Link) -> str | None:
-    if (by := protected_by(registry.rules.retention, link.repository)) is not None:
-        return f"protected repository ({by})"
+    if (why := why_protected(registry.rules.retention, link.repository)) is not None:
+        return why
     if link.manifest_id is None:  # What nothing names, nobody runs.
         return None
     if unknown := protections.unknown_engines(tx, registry.rules.engines):
