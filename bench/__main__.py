@@ -80,7 +80,7 @@ def work_folder() -> Iterator[Path]:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a smoke test of two minutes; its figures mean little")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a few minutes; its figures mean little")
     names = [line.name for line in LINES]
     parser.add_argument("--only", metavar="NAME", choices=names, help=f"one line: {', '.join(names)}")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"default {ROUNDS}, with --quick {QUICK_ROUNDS}")

@@ -73,7 +73,7 @@ def nothing(bench: Bench) -> list[Row]:
         for round_number in range(bench.rounds):
             say(f"{NOTHING.name}: round {round_number + 1} of {bench.rounds}")
             for name in in_turn(list(folders), round_number):
-                sweeps = [Sweep(GRACES), Sweep(everything=True)]
+                sweeps = [Sweep(), Sweep(everything=True)]
                 done = sweeping.sweep(folders[name], back_seconds=BACK, sweeps=sweeps)
                 if any(count for swept in done for count in swept.went.values()):
                     raise UnexpectedAnswerError(f"there was something to sweep: {done}")
