@@ -112,6 +112,20 @@ async def test_so_many_are_no_accident(cleaning: Cleaning) -> None:
     assert (await cleaning.walk()).adopted == walk.UNKNOWN_MAX
 
 
+async def test_more_than_one_walk_takes_up_are_counted_all_the_same(
+    cleaning: Cleaning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a large registry is no accident, however little of it one walk would take up."""
+    monkeypatch.setattr(walk, "ADOPTED_MAX", 25)
+    for number in range(100):
+        await cleaning.blob(b"known %d" % number)
+        put_file(cleaning, b"unknown %d" % number)
+    found = await cleaning.walk()
+    assert found.adopted == 0
+    assert found.stopped is not None
+    assert "100 of 200 blobs" in found.stopped
+
+
 async def test_a_quarter_of_many_is_an_accident_still(cleaning: Cleaning) -> None:
     for number in range(75):
         await cleaning.blob(b"known %d" % number)

@@ -46,6 +46,8 @@ class Found:
     """What a walk came upon."""
 
     files: int = 0
+    #: How many blobs no row knows, and the first of them.
+    unknown_count: int = 0
     unknown: list[Blob] = field(default_factory=list)
     adopted: int = 0
     lost: int = 0
@@ -110,6 +112,7 @@ class Walker:
     async def _look_up(self, found: Found, batch: list[Blob]) -> None:
         self._pace.begin()
         unknown = await self._registry.db.read(blobs.unknown, [blob.digest for blob in batch])
+        found.unknown_count += len(unknown)
         room = ADOPTED_MAX - len(found.unknown)
         found.unknown += [blob for blob in batch if blob.digest in unknown][:room]
         await self._pace.rest()
@@ -117,7 +120,7 @@ class Walker:
     async def _doubt(self, found: Found) -> str | None:
         """Why it may well be the rows that are missing, and not the blobs that are too many."""
         foreign = await self._registry.blobs.foreign()
-        count = len(found.unknown)
+        count = found.unknown_count
         if foreign is not None:
             return f"{count} blobs are not in the database and left alone: {foreign}"
         if count > max(UNKNOWN_MAX, found.files * UNKNOWN_PART_MAX):
