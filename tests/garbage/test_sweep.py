@@ -154,6 +154,21 @@ async def test_a_referrer_whose_subject_was_never_here_is_as_any_untagged_manife
     assert await cleaning.digests() == set()
 
 
+@pytest.mark.parametrize("number", range(6))
+async def test_one_subject_that_lives_is_enough(cleaning: Cleaning, number: int) -> None:
+    """Whichever comes first: what the index itself keeps says nothing of its other subject."""
+    kept, twisted = image([b"kept %d" % number]), index([image([b"child %d" % number])])
+    subjects = kept.digest, twisted.children[0].digest
+    await cleaning.push(kept, "latest")
+    await cleaning.push(twisted, *(f"sha256-{digest.encoded}" for digest in subjects))
+    await cleaning.sweep_after(LONG)
+    await cleaning.pull(twisted, twisted.digest)
+    await tags.delete(cleaning.registry, ADA, REPOSITORY, "latest")
+    await cleaning.sweep_after(LONG)
+    await cleaning.sweep()
+    assert await cleaning.digests() == set()
+
+
 async def test_an_index_that_names_its_own_subject_does_not_keep_it_for_ever(cleaning: Cleaning) -> None:
     twisted = _index_of_its_subject()
     await cleaning.push(APP, "latest")

@@ -20,6 +20,8 @@ from homeport.registry.retention import immutable_by, protected_by
 #: How many manifests are looked at to find out whether a subject belongs to itself, or something in it is in use.
 #: More: it is kept.
 _WALK_MAX: Final = 1_000
+#: What belongs to so many subjects that are here is kept, without a look at whether those belong to it.
+_SUBJECTS_MAX: Final = 16
 #: When something is looked at again that is kept by what can end without a word: a protection, an upload.
 RECHECK_SECONDS: Final = 3600.0
 
@@ -159,10 +161,12 @@ def _keeper(tx: Transaction, registry: Registry, link: Link) -> str | None:
         return by
     if (manifest := _first(tx, link, "manifest")) is not None:
         return f"{manifest} names it"
-    subject = _first(tx, link, "subject")
-    if subject is None or not _lives(tx, registry, link.repository_id, subject, without=link.digest):
-        return None
-    return f"its subject {subject} is here"
+    subjects = _subjects(tx, link)
+    for subject in subjects:
+        is_one_of_many = len(subjects) == _SUBJECTS_MAX
+        if is_one_of_many or _lives(tx, registry, link.repository_id, subject, without=link.digest):
+            return f"its subject {subject} is here"
+    return None
 
 
 def _immutable(tx: Transaction, registry: Registry, link: Link, manifest_id: int) -> str | None:
@@ -180,6 +184,15 @@ def _first(tx: Transaction, link: Link, kind: str) -> str | None:
         (link.repository_id, link.digest, kind),
     )
     return row[0] if row else None
+
+
+def _subjects(tx: Transaction, link: Link) -> list[str]:
+    """What it belongs to, by its manifest and by its tags."""
+    rows = tx.all(
+        "SELECT DISTINCT keeper FROM link_keepers WHERE repository_id = ? AND digest = ? AND kind = 'subject' LIMIT ?",
+        (link.repository_id, link.digest, _SUBJECTS_MAX),
+    )
+    return [subject for (subject,) in rows]
 
 
 def _lives(tx: Transaction, registry: Registry, repository_id: int, subject: str, *, without: str) -> bool:
