@@ -5,10 +5,12 @@ import json
 
 import pytest
 
+from homeport.db.database import Parameters, Row, Transaction
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, ManifestBlobUnknown
 from homeport.oci.manifest import parse
-from homeport.registry import blobs, manifests, reviews, tags
+from homeport.registry import blobs, manifests, reviews, standing, tags
+from homeport.registry.standing import Standing
 from homeport.testing.images import Image, image, index
 from tests.garbage.cleaning import DAY, HOUR, LONG, Cleaning
 from tests.registry.world import ADA, REPOSITORY
@@ -167,6 +169,38 @@ async def test_one_subject_that_lives_is_enough(cleaning: Cleaning, number: int)
     await cleaning.sweep_after(LONG)
     await cleaning.sweep()
     assert await cleaning.digests() == set()
+
+
+async def test_a_subject_in_a_dense_web_is_not_looked_at_for_long(
+    cleaning: Cleaning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few hundred indexes of a few hundred indexes have a hundred thousand references. In doubt it is kept."""
+    monkeypatch.setattr(standing, "_WALK_MAX", 50)
+    middle = [index([APP, image([b"%d" % number])]) for number in range(16)]
+    for number in range(16):
+        await cleaning.push(index([*middle, image([b"top %d" % number])]))
+    await cleaning.push(SIGNATURE)
+    read = 0
+
+    def look(tx: Transaction) -> Standing:
+        find_all = tx.all
+
+        def counted(sql: str, parameters: Parameters = ()) -> list[Row]:
+            nonlocal read
+            read += len(found := find_all(sql, parameters))
+            return found
+
+        tx.all = counted  # type: ignore[method-assign]
+        try:
+            (repository_id,) = tx.one("SELECT id FROM repositories") or (0,)
+            link = standing.find(tx, repository_id, SIGNATURE.digest)
+            assert link is not None
+            return standing.of(tx, cleaning.registry, link)
+        finally:
+            del tx.all
+
+    assert (await cleaning.registry.db.read(look)).reason == f"its subject {APP.digest} is here"
+    assert read < 2 * 50
 
 
 async def test_an_index_that_names_its_own_subject_does_not_keep_it_for_ever(cleaning: Cleaning) -> None:

@@ -17,8 +17,8 @@ from homeport.registry import protections, tags, uploads
 from homeport.registry.registry import Registry
 from homeport.registry.retention import immutable_by, protected_by
 
-#: How many manifests are looked at to find out whether a subject belongs to itself, or something in it is in use.
-#: More: it is kept.
+#: How many references are looked at to find out whether a subject belongs to itself, and how many manifests to find out
+#: whether something in one is in use. More: it is kept.
 _WALK_MAX: Final = 1_000
 #: What belongs to so many subjects that are here is kept, without a look at whether those belong to it.
 _SUBJECTS_MAX: Final = 16
@@ -202,14 +202,15 @@ def _lives(tx: Transaction, registry: Registry, repository_id: int, subject: str
     looked at, to what refers to it and to what refers to that: only one that leads back to `without`, and to nothing
     that stands on its own, means no.
     """
-    waiting, seen, returns = [subject], {subject}, False
+    waiting, seen, returns, looked_at = [subject], {subject}, False, 0
     while waiting:
         digest = waiting.pop()
         keepers = tx.all(
             "SELECT kind, keeper FROM link_keepers WHERE repository_id = ? AND digest = ? LIMIT ?",
             (repository_id, digest, _WALK_MAX),
         )
-        if len(seen) >= _WALK_MAX or any(kind == "tag" for kind, _ in keepers):
+        looked_at += len(keepers)
+        if looked_at >= _WALK_MAX or any(kind == "tag" for kind, _ in keepers):
             return True
         for _, keeper in keepers:
             if keeper == without:
