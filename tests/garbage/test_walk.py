@@ -170,6 +170,16 @@ async def test_lost_bytes_are_told_once_and_found_again(cleaning: Cleaning, dama
     assert await kinds(cleaning, "blob.lost", "blob.found") == ["blob.lost", "blob.found"]
 
 
+async def test_a_disk_that_is_not_there_is_told_once_and_not_for_each_blob(cleaning: Cleaning) -> None:
+    for number in range(walk.UNKNOWN_MAX + 1):
+        await cleaning.blob(b"%d" % number)
+    cleaning.folder.rename(cleaning.folder.with_name("unmounted"))
+    found = await cleaning.walk()
+    assert (found.files, found.lost) == (0, 0)
+    assert await kinds(cleaning, "blob.lost", "cleanup.stopped") == ["cleanup.stopped"]
+    assert await cleaning.rows("SELECT 1 FROM blobs WHERE lost_at IS NOT NULL") == []
+
+
 async def test_a_push_heals_what_was_lost(cleaning: Cleaning) -> None:
     digest = await cleaning.blob(b"lost later")
     cleaning.file(digest).unlink()

@@ -7,7 +7,8 @@
   a look from there finds manifests that keep one another.
 
 Holds: where more bytes are unknown than an accident leaves, or somebody else keeps facts about them, none is touched
-and it is told: then it is the database that is wrong. Each step is short, and gives way to requests.
+and it is told: then it is the database that is wrong; where no blob is there at all, it is the disk. Each step is
+short, and gives way to requests.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Found:
     lost: int = 0
     mended: int = 0
     forgotten: int = 0
-    #: Why unknown blobs were left alone.
+    #: Why unknown blobs, or lost ones, were left alone.
     stopped: str | None = None
 
 
@@ -84,6 +85,10 @@ class Walker:
         """One walk. Raises `StorageError`, `DatabaseError`; what was done by then stays done."""
         found = Found()
         await self._along_files(found)
+        if not found.files and len(await self._registry.db.read(blobs.live, "", UNKNOWN_MAX + 1)) > UNKNOWN_MAX:
+            found.stopped = "none of the blobs that should be there is: is the right disk mounted?"
+            await self._registry.db.write(_tell_stopped, self._registry, found.stopped)
+            return found
         await self._along_rows(found)
         await self._along_trash(found)
         await self._along_links(found)
