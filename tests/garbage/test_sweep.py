@@ -322,6 +322,23 @@ async def test_one_broken_thing_stops_no_other(cleaning: Cleaning, monkeypatch: 
     assert not cleaning.file(broken).exists()
 
 
+async def test_rows_that_do_not_fit_together_stop_nothing_else(cleaning: Cleaning) -> None:
+    broken, fine = await cleaning.blob(b"broken"), await cleaning.blob(b"fine")
+
+    def spoil(tx: Transaction) -> None:
+        tx.run("CREATE TABLE pins (digest TEXT REFERENCES blobs (digest))")
+        tx.run("INSERT INTO pins (digest) VALUES (?)", (broken,))
+
+    await cleaning.registry.db.write(spoil)
+    await cleaning.sweep_after(LONG)
+    await cleaning.sweep()
+    assert await cleaning.state(fine) is None
+    assert await cleaning.state(broken) == "condemned"
+    found = await cleaning.registry.db.read(reviews.find, reviews.BLOB, broken)
+    assert found is not None
+    assert found.failures > 0
+
+
 async def test_a_manifest_whose_bytes_are_missing_is_no_obstacle(cleaning: Cleaning) -> None:
     """zot stops (#3503)."""
     await cleaning.push(APP)

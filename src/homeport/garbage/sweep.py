@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from homeport.clock import Clock, rfc3339
-from homeport.db.database import DatabaseError, Transaction
+from homeport.db.database import ConstraintViolated, DatabaseError, Transaction
 from homeport.events import SYSTEM, Origin
 from homeport.garbage import totals
 from homeport.garbage.guard import ClockGuard
@@ -155,19 +155,24 @@ class Sweeper:
         registry = self._registry
         try:
             return await registry.db.write(look_at, registry, page, untagged_seconds)
-        except DatabaseError:
-            raise
-        except Exception:  # noqa: BLE001 (which of them it was, the next lines find out)
+        except Exception as error:  # which of them it was, the next lines find out
+            if _is_of_database(error):
+                raise
             counts: Counter[str] = Counter()
         for review in page:
             try:
                 counts += await registry.db.write(look_at, registry, [review], untagged_seconds)
-            except DatabaseError:
-                raise
-            except Exception as error:  # noqa: BLE001 (one that is broken in whatever way stops no other)
+            except Exception as error:  # one that is broken in whatever way stops no other
+                if _is_of_database(error):
+                    raise
                 self._log.error("sweep.broken", digest=review.digest, error=repr(error))
                 await registry.db.write(_put_off, registry, review)
         return counts
+
+
+def _is_of_database(error: Exception) -> bool:
+    """Whether nothing can be written; rows that do not fit together are a matter of the one thing."""
+    return isinstance(error, DatabaseError) and not isinstance(error, ConstraintViolated)
 
 
 @dataclass(frozen=True, slots=True)
