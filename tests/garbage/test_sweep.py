@@ -6,6 +6,7 @@ import json
 import pytest
 
 from homeport.db.database import Parameters, Row, Transaction
+from homeport.garbage import sweep
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, ManifestBlobUnknown
 from homeport.oci.manifest import parse
@@ -320,6 +321,26 @@ async def test_one_broken_thing_stops_no_other(cleaning: Cleaning, monkeypatch: 
     monkeypatch.undo()
     await cleaning.sweep_after(HOUR)
     assert not cleaning.file(broken).exists()
+
+
+async def test_room_comes_back_while_there_is_always_something_to_look_at(
+    cleaning: Cleaning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cleaning.blob(b"in the trash")
+    await cleaning.sweep_after(LONG)
+    assert len(cleaning.trash()) == 1
+    cleaning.pass_time(LONG)
+    left = 10 * sweep.TURN_STEPS
+
+    async def look() -> bool:
+        nonlocal left
+        left -= len(cleaning.trash())  # It ends only if the other does.
+        return left > 0 and bool(cleaning.trash())
+
+    monkeypatch.setattr(cleaning.sweeper, "look", look)
+    await cleaning.sweeper.sweep()
+    assert cleaning.trash() == []
+    assert left > 0
 
 
 async def test_rows_that_do_not_fit_together_stop_nothing_else(cleaning: Cleaning) -> None:
