@@ -92,6 +92,25 @@ async def test_a_machine_that_was_off_for_a_week_asks_a_person(cleaning: Cleanin
     assert "7 days after the last thing that happened" in reason
 
 
+async def test_it_is_asked_again_and_again_until_a_person_answers(cleaning: Cleaning) -> None:
+    """Also while the first minutes last, and whatever happens in them: that has the same time."""
+    await cleaning.restart()
+    cleaning.pass_time(7 * DAY)
+    for _ in range(3):
+        assert await cleaning.guard.stopped() is not None
+        cleaning.pass_time(5)
+        await cleaning.push(APP, "latest")
+    assert await told(cleaning) == []
+    cleaning.pass_time(SETTLING_SECONDS)
+    reason = await cleaning.guard.stopped()
+    assert await told(cleaning) == [reason]
+    assert await cleaning.guard.stopped() == reason
+    assert await confirm(cleaning) == reason
+    assert await cleaning.guard.stopped() is None
+    cleaning.pass_time(5)
+    assert await cleaning.guard.stopped() is None
+
+
 async def test_a_clock_that_went_back_while_the_machine_was_off_is_seen(cleaning: Cleaning) -> None:
     await cleaning.push(APP)
     await cleaning.restart()

@@ -9,7 +9,9 @@ import pytest
 
 from homeport import administration
 from homeport.db.database import Transaction
-from homeport.garbage import brake, job
+from homeport.garbage import brake, job, policy
+from homeport.garbage.policy import Removal
+from homeport.garbage.sweep import Pace
 from homeport.jobs.queue import Job
 from homeport.jobs.summary import Summary
 from homeport.jobs.worker import Worker
@@ -17,6 +19,7 @@ from homeport.kinds import JOBS, SKIPS, Outcome
 from homeport.observe import Log
 from homeport.registry import tags
 from homeport.registry.protections import failed, report
+from homeport.registry.registry import Registry
 from homeport.registry.retention import KeepRule, Retention
 from homeport.testing.images import image
 from tests.garbage.cleaning import DAY, LONG, Cleaning, Unpaced
@@ -95,6 +98,23 @@ async def test_it_removes_tags_sweeps_and_tells(cleaning: Cleaning, run: Runs) -
     assert (summary.outcome, summary.reason, counts(summary)) == (Outcome.SUCCESS, None, {"tags": 15})
     assert await left(cleaning) == 10
     assert counts(await run()) == {}
+
+
+async def test_rules_that_change_while_it_decides_are_not_overtaken(
+    cleaning: Cleaning, run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody sees what is wrong with them, and has the configuration read again."""
+    await fill(cleaning, 25)
+    removals = policy.removals
+
+    async def decided(registry: Registry, pace: Pace) -> tuple[list[Removal], int]:
+        found = await removals(registry, pace)
+        cleaning.rule(retention=Retention((KeepRule("team/**", newest=20),)))
+        return found
+
+    monkeypatch.setattr(policy, "removals", decided)
+    await run()
+    assert await left(cleaning) == 25
 
 
 async def test_it_tells_what_the_sweep_gave_back_since_the_run_before(cleaning: Cleaning, run: Runs) -> None:

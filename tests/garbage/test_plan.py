@@ -212,7 +212,9 @@ async def check_bytes(wanted: list[tuple[str, Image, str | None]], retention: Re
 
             pace = policy.Brisk(cleaning.clock, lambda: False)
             now = cleaning.clock.now()
-            removed = await policy.remove(cleaning.registry, pace, SYSTEM, removals, now, may_go_on)
+            removed = await policy.remove(
+                cleaning.registry, pace, SYSTEM, removals, cleaning.registry.rules.retention, now, may_go_on
+            )
             assert (total, removed) == (found.tags, found.tags_going)
             for _ in range(3):  # As deep as an index with its signature.
                 cleaning.pass_time(LONG)

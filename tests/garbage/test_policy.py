@@ -47,7 +47,9 @@ async def remove(cleaning: Cleaning, found: list[Removal], *, may: bool = True) 
         return may
 
     pace = Brisk(cleaning.clock, lambda: False)
-    return await policy.remove(cleaning.registry, pace, RUN, found, cleaning.decided_at, may_go_on)
+    return await policy.remove(
+        cleaning.registry, pace, RUN, found, cleaning.registry.rules.retention, cleaning.decided_at, may_go_on
+    )
 
 
 @pytest.fixture
@@ -185,5 +187,10 @@ async def test_nothing_goes_any_more_once_the_rules_are_others_or_nothing_may(
 
     pace = Brisk(cleaning.clock, lambda: False)
     # The first batch is on its way when the rules change: what has become immutable is not touched all the same.
-    assert await policy.remove(cleaning.registry, pace, RUN, decided, cleaning.decided_at, change) == 0
+    assert (
+        await policy.remove(
+            cleaning.registry, pace, RUN, decided, cleaning.registry.rules.retention, cleaning.decided_at, change
+        )
+        == 0
+    )
     assert await left(cleaning) == ["v0", "v1", "v2"]

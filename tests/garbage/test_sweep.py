@@ -5,10 +5,13 @@ import json
 
 import pytest
 
+from homeport.db.database import Parameters, Row, Transaction
+from homeport.garbage import sweep
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, ManifestBlobUnknown
 from homeport.oci.manifest import parse
-from homeport.registry import blobs, manifests, reviews, tags
+from homeport.registry import blobs, manifests, reviews, standing, tags
+from homeport.registry.standing import Standing
 from homeport.testing.images import Image, image, index
 from tests.garbage.cleaning import DAY, HOUR, LONG, Cleaning
 from tests.registry.world import ADA, REPOSITORY
@@ -154,6 +157,53 @@ async def test_a_referrer_whose_subject_was_never_here_is_as_any_untagged_manife
     assert await cleaning.digests() == set()
 
 
+@pytest.mark.parametrize("number", range(6))
+async def test_one_subject_that_lives_is_enough(cleaning: Cleaning, number: int) -> None:
+    """Whichever comes first: what the index itself keeps says nothing of its other subject."""
+    kept, twisted = image([b"kept %d" % number]), index([image([b"child %d" % number])])
+    subjects = kept.digest, twisted.children[0].digest
+    await cleaning.push(kept, "latest")
+    await cleaning.push(twisted, *(f"sha256-{digest.encoded}" for digest in subjects))
+    await cleaning.sweep_after(LONG)
+    await cleaning.pull(twisted, twisted.digest)
+    await tags.delete(cleaning.registry, ADA, REPOSITORY, "latest")
+    await cleaning.sweep_after(LONG)
+    await cleaning.sweep()
+    assert await cleaning.digests() == set()
+
+
+async def test_a_subject_in_a_dense_web_is_not_looked_at_for_long(
+    cleaning: Cleaning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few hundred indexes of a few hundred indexes have a hundred thousand references. In doubt it is kept."""
+    monkeypatch.setattr(standing, "_WALK_MAX", 50)
+    middle = [index([APP, image([b"%d" % number])]) for number in range(16)]
+    for number in range(16):
+        await cleaning.push(index([*middle, image([b"top %d" % number])]))
+    await cleaning.push(SIGNATURE)
+    read = 0
+
+    def look(tx: Transaction) -> Standing:
+        find_all = tx.all
+
+        def counted(sql: str, parameters: Parameters = ()) -> list[Row]:
+            nonlocal read
+            read += len(found := find_all(sql, parameters))
+            return found
+
+        tx.all = counted  # type: ignore[method-assign]
+        try:
+            (repository_id,) = tx.one("SELECT id FROM repositories") or (0,)
+            link = standing.find(tx, repository_id, SIGNATURE.digest)
+            assert link is not None
+            return standing.of(tx, cleaning.registry, link)
+        finally:
+            del tx.all
+
+    assert (await cleaning.registry.db.read(look)).reason == f"its subject {APP.digest} is here"
+    assert read < 2 * 50
+
+
 async def test_an_index_that_names_its_own_subject_does_not_keep_it_for_ever(cleaning: Cleaning) -> None:
     twisted = _index_of_its_subject()
     await cleaning.push(APP, "latest")
@@ -271,6 +321,43 @@ async def test_one_broken_thing_stops_no_other(cleaning: Cleaning, monkeypatch: 
     monkeypatch.undo()
     await cleaning.sweep_after(HOUR)
     assert not cleaning.file(broken).exists()
+
+
+async def test_room_comes_back_while_there_is_always_something_to_look_at(
+    cleaning: Cleaning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cleaning.blob(b"in the trash")
+    await cleaning.sweep_after(LONG)
+    assert len(cleaning.trash()) == 1
+    cleaning.pass_time(LONG)
+    left = 10 * sweep.TURN_STEPS
+
+    async def look() -> bool:
+        nonlocal left
+        left -= len(cleaning.trash())  # It ends only if the other does.
+        return left > 0 and bool(cleaning.trash())
+
+    monkeypatch.setattr(cleaning.sweeper, "look", look)
+    await cleaning.sweeper.sweep()
+    assert cleaning.trash() == []
+    assert left > 0
+
+
+async def test_rows_that_do_not_fit_together_stop_nothing_else(cleaning: Cleaning) -> None:
+    broken, fine = await cleaning.blob(b"broken"), await cleaning.blob(b"fine")
+
+    def spoil(tx: Transaction) -> None:
+        tx.run("CREATE TABLE pins (digest TEXT REFERENCES blobs (digest))")
+        tx.run("INSERT INTO pins (digest) VALUES (?)", (broken,))
+
+    await cleaning.registry.db.write(spoil)
+    await cleaning.sweep_after(LONG)
+    await cleaning.sweep()
+    assert await cleaning.state(fine) is None
+    assert await cleaning.state(broken) == "condemned"
+    found = await cleaning.registry.db.read(reviews.find, reviews.BLOB, broken)
+    assert found is not None
+    assert found.failures > 0
 
 
 async def test_a_manifest_whose_bytes_are_missing_is_no_obstacle(cleaning: Cleaning) -> None:

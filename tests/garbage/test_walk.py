@@ -112,6 +112,20 @@ async def test_so_many_are_no_accident(cleaning: Cleaning) -> None:
     assert (await cleaning.walk()).adopted == walk.UNKNOWN_MAX
 
 
+async def test_more_than_one_walk_takes_up_are_counted_all_the_same(
+    cleaning: Cleaning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a large registry is no accident, however little of it one walk would take up."""
+    monkeypatch.setattr(walk, "ADOPTED_MAX", 25)
+    for number in range(100):
+        await cleaning.blob(b"known %d" % number)
+        put_file(cleaning, b"unknown %d" % number)
+    found = await cleaning.walk()
+    assert found.adopted == 0
+    assert found.stopped is not None
+    assert "100 of 200 blobs" in found.stopped
+
+
 async def test_a_quarter_of_many_is_an_accident_still(cleaning: Cleaning) -> None:
     for number in range(75):
         await cleaning.blob(b"known %d" % number)
@@ -154,6 +168,16 @@ async def test_lost_bytes_are_told_once_and_found_again(cleaning: Cleaning, dama
     assert (await cleaning.walk()).lost == 0
     await cleaning.walk()
     assert await kinds(cleaning, "blob.lost", "blob.found") == ["blob.lost", "blob.found"]
+
+
+async def test_a_disk_that_is_not_there_is_told_once_and_not_for_each_blob(cleaning: Cleaning) -> None:
+    for number in range(walk.UNKNOWN_MAX + 1):
+        await cleaning.blob(b"%d" % number)
+    cleaning.folder.rename(cleaning.folder.with_name("unmounted"))
+    found = await cleaning.walk()
+    assert (found.files, found.lost) == (0, 0)
+    assert await kinds(cleaning, "blob.lost", "cleanup.stopped") == ["cleanup.stopped"]
+    assert await cleaning.rows("SELECT 1 FROM blobs WHERE lost_at IS NOT NULL") == []
 
 
 async def test_a_push_heals_what_was_lost(cleaning: Cleaning) -> None:

@@ -103,7 +103,7 @@ async def _clean_up(data: Path) -> set[str]:
     async def always() -> bool:
         return True
 
-    await policy.remove(registry, pace, SYSTEM, found, clock.now(), always)
+    await policy.remove(registry, pace, SYSTEM, found, registry.rules.retention, clock.now(), always)
     for _ in range(3):
         await sweeper.sweep()
         clock.ahead += registry.rules.condemned_seconds

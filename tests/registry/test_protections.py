@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -266,6 +267,15 @@ async def test_a_tag_that_moves_for_ever_protects_what_is_newest(world: World, m
         await world.push(pushed, "latest")
         await report(world, use(None, image=f"registry.lan/{REPOSITORY}"), keep_last=0)
     assert set(await reasons(world)) == {images[-1].digest, images[-2].digest}
+
+
+async def test_a_large_swarm_that_names_images_by_tags_holds_up_nobody(world: World) -> None:
+    await world.push(image([b"layer"]), "1")
+    uses = [use(None, f"service {number}") for number in range(5_000)]
+    await report(world, *uses)
+    began = time.monotonic()
+    await report(world, *uses)
+    assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize("name", ["", "/", "UPPER/Case", "a:b:c", "sha256:" + "a" * 64, "\u2603", "a" * 500])

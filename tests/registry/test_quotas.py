@@ -248,6 +248,17 @@ async def test_what_is_counted_needs_no_room_where_its_digest_is_known(world: Wo
     assert await used(world) == {"team/**": 8 * MIB}
 
 
+async def test_what_is_longer_than_what_is_counted_is_something_else(world: World) -> None:
+    """Whoever names a digest that is here already may not send without end on its account."""
+    await limit(world, team=MIB + 6 * MIB)
+    digest = await world.blob(b"y" * MIB)
+    for sent in (parts(64), parts(64, b"z")):
+        with pytest.raises(QuotaExceeded, match=rf"team/\*\*: {MIB} of {7 * MIB} bytes are used"):
+            await uploads.push(world.registry, ADA, REPOSITORY, digest, sent)
+    assert world.strays() == []
+    assert await used(world) == {"team/**": MIB}
+
+
 async def test_a_push_in_one_request_reserves_too(world: World) -> None:
     await limit(world, team=10 * MIB)
     seen: list[list[int]] = []

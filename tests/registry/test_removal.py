@@ -213,6 +213,24 @@ async def test_what_is_pushed_meanwhile_stays_whole(
     assert {APP.digest, BOTH.digest, ARM.digest} <= await cleaning.listed()
 
 
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_tag_that_is_pushed_again_meanwhile_stays(
+    cleaning: Cleaning, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    """Whoever pushes what is there already moves no byte, and is told that it is there all the same."""
+    await cleaning.push(BOTH, "latest")
+    await cleaning.push(SIGNATURE, "signature")
+
+    async def push() -> None:
+        await cleaning.push(BOTH, "latest")
+
+    assert (await interrupted(cleaning, monkeypatch, "_remove_tags", push, after=after)).stays
+    await cleaning.pull(BOTH, "latest")
+    assert SIGNATURE.digest in await cleaning.listed()
+    await delete(cleaning)
+    assert await cleaning.digests() == set()
+
+
 async def test_an_index_that_is_pushed_meanwhile_keeps_what_it_names(
     cleaning: Cleaning, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -229,6 +229,24 @@ async def test_a_child_that_is_gone_for_good_is_said_before_anything_comes_back(
     assert {BOTH.digest, APP.digest} <= await cleaning.digests()
 
 
+async def test_a_child_that_was_never_here_is_not_taken_from_another_repository(cleaning: Cleaning) -> None:
+    """An index of a sparse repository may name whatever it likes; that makes nothing readable."""
+    secret = await cleaning.blob(b"secret", OTHER)
+    child = {"mediaType": "application/vnd.example", "digest": secret, "size": 6}
+    document = {"schemaVersion": 2, "mediaType": mediatype.OCI_INDEX, "manifests": [child]}
+    sparse = Image(parse(json.dumps(document).encode(), mediatype.OCI_INDEX))
+    cleaning.rule(sparse=(REPOSITORY,))
+    await cleaning.push(sparse, "latest")
+    await delete(cleaning, sparse)
+    await restore(cleaning, sparse.digest, "latest")
+    assert await cleaning.digests() == {sparse.digest}
+    await delete(cleaning, sparse)
+    cleaning.rule(sparse=())
+    with pytest.raises(NotInTrash, match=secret):
+        await restore(cleaning, sparse.digest, "latest")
+    assert secret not in await cleaning.digests()
+
+
 async def test_one_that_needs_too_much_is_refused(cleaning: Cleaning, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restoring, "MANIFESTS_MAX", 2)
     await cleaning.push(BOTH, "latest")

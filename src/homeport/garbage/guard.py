@@ -8,6 +8,7 @@ then.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from homeport import events
@@ -26,6 +27,14 @@ SETTLING_SECONDS: Final = 600.0
 RECORD_SECONDS: Final = 600.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """The time was not found right yet since the process began, or since it was set in the first minutes."""
+
+    #: When the last thing had happened by then: what happens from then on has the time that is in doubt.
+    happened_at: float | None
+
+
 class ClockGuard:
     """Watches the clock of one process. Whatever cleans up asks it first."""
 
@@ -33,22 +42,29 @@ class ClockGuard:
         self._registry = registry
         self._seen: tuple[float, float] | None = None
         self._settled_at: float | None = None
+        self._doubt: _Doubt | None = None
 
     async def stopped(self) -> str | None:
         """Why the time cannot be believed, or None. Costs a point read, and every ten minutes a write."""
-        clock = self._registry.clock
+        clock, db = self._registry.clock, self._registry.db
         now, elapsed = clock.now(), clock.elapsed()
         before, self._seen = self._seen, (now, elapsed)
         if self._settled_at is None:
             self._settled_at = elapsed + SETTLING_SECONDS
         settling = elapsed < self._settled_at
         drift = None if before is None else (now - before[0]) - (elapsed - before[1])
-        if settling and drift is not None and abs(drift) > JUMP_SECONDS:
-            drift = None  # As if it began now.
-        found = await self._registry.db.read(_found, now, drift)
+        if drift is None or (settling and abs(drift) > JUMP_SECONDS):  # As if it began now.
+            self._doubt = _Doubt(await db.read(_last_happened))
+        if self._doubt is not None:
+            drift = None
+        found = await db.read(_found, now, drift)
         if found is not None and found[1]:
+            self._doubt = None  # A person ends it.
             return found[0]
-        return await self._registry.db.write(_record, self._registry, drift, settling)
+        problem = await db.write(_record, self._registry, drift, settling, self._doubt)
+        if problem is None or not settling:
+            self._doubt = None
+        return problem
 
     async def may_delete(self) -> bool:
         """Whether a cleanup may delete anything: the registry is not read-only, and the time can be believed."""
@@ -72,7 +88,7 @@ def confirm(tx: Transaction, registry: Registry, origin: Origin) -> str | None:
     now = registry.clock.now()
     row = tx.one("SELECT seen_at, stopped FROM cleanup_clock")
     seen_at, stopped = row or (None, None)
-    stopped = stopped or _problem(now, _last_recorded(tx, seen_at), None)
+    stopped = stopped or _problem(now, _latest(seen_at, _last_happened(tx)), None)
     _see(tx, now, None)
     if stopped is not None:
         events.append(tx, registry.clock, "cleanup.confirmed", origin, reason=stopped)
@@ -89,14 +105,17 @@ def _found(tx: Transaction, now: float, drift: float | None) -> tuple[str | None
     return stopped, stopped is not None or is_fresh
 
 
-def _record(tx: Transaction, registry: Registry, drift: float | None, settling: bool) -> str | None:
-    """Write down the time, or that it jumped; why nothing may be deleted. `drift` is None when a process begins."""
+def _record(
+    tx: Transaction, registry: Registry, drift: float | None, settling: bool, doubt: _Doubt | None
+) -> str | None:
+    """Write down the time, or that it jumped; why nothing may be deleted. `drift` is None while it is in `doubt`."""
     now = registry.clock.now()
     row = tx.one("SELECT seen_at, stopped FROM cleanup_clock")
     if row is not None and row[1] is not None:
         stopped: str = row[1]
         return stopped
-    problem = _problem(now, _last_recorded(tx, row[0] if row else None), drift)
+    happened_at = _last_happened(tx) if doubt is None else doubt.happened_at
+    problem = _problem(now, _latest(row[0] if row else None, happened_at), drift)
     if problem is None:
         _see(tx, now, None)
         return None
@@ -108,10 +127,13 @@ def _record(tx: Transaction, registry: Registry, drift: float | None, settling: 
     return problem
 
 
-def _last_recorded(tx: Transaction, seen_at: float | None) -> float | None:
+def _last_happened(tx: Transaction) -> float | None:
     newest = events.latest(tx, 1)
-    known = [at for at in (seen_at, newest[0].happened_at if newest else None) if at is not None]
-    return max(known, default=None)
+    return newest[0].happened_at if newest else None
+
+
+def _latest(*moments: float | None) -> float | None:
+    return max((at for at in moments if at is not None), default=None)
 
 
 def _problem(now: float, recorded: float | None, drift: float | None) -> str | None:

@@ -172,7 +172,7 @@ class _Cleanup:
             released = await registry.db.read(brake.allowed, self._arguments.released, run.job.id)
         if unknown := await registry.db.read(protections.unknown_engines, registry.rules.engines):
             return _unknown(unknown)
-        decided_at = registry.clock.now()
+        decided_at, retention = registry.clock.now(), registry.rules.retention
         await run.progress(0, None, text="deciding about tags")
         found, total = await policy.removals(registry, self._pace)
         going = {removal.repository: (len(removal.tags), removal.total) for removal in found}
@@ -186,7 +186,9 @@ class _Cleanup:
             await registry.db.write(brake.use, self._arguments.released, run.job.id)
         await run.say(f"{count} of {total} tags are kept by no rule")
         origin = Origin(SYSTEM.actor, run=f"job-{run.job.id}")
-        removed = await policy.remove(registry, self._pace, origin, found, decided_at, self._guard.may_delete)
+        removed = await policy.remove(
+            registry, self._pace, origin, found, retention, decided_at, self._guard.may_delete
+        )
         if removed < count:
             await run.say(f"{count - removed} of them stay: pushed, pulled or used since, or the rules changed")
         return _Result(removed)

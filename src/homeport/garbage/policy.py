@@ -175,11 +175,14 @@ async def remove(
     pace: Pace,
     origin: Origin,
     found: Iterable[Removal],
+    retention: Retention,
     decided_at: float,
     may_go_on: Callable[[], Awaitable[bool]],
 ) -> int:
-    """Take these tags away, as far as they are as they were at `decided_at`; how many those were."""
-    retention = registry.rules.retention
+    """Take these tags away, as far as they are as they were at `decided_at`; how many those were.
+
+    `retention`: the rules when it was begun to decide.
+    """
     count = 0
     for removal in found:
         for first in range(0, len(removal.tags), BATCH):

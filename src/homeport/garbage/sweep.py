@@ -13,13 +13,13 @@ tried again later and stops nothing else. Nothing goes while the registry is rea
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from homeport.clock import Clock, rfc3339
-from homeport.db.database import DatabaseError, Transaction
+from homeport.db.database import ConstraintViolated, DatabaseError, Transaction
 from homeport.events import SYSTEM, Origin
 from homeport.garbage import totals
 from homeport.garbage.guard import ClockGuard
@@ -40,6 +40,8 @@ TAGS_BATCH: Final = 200
 PURGE_BATCH: Final = 32
 EXPIRE_BATCH: Final = 500
 UPLOADS_BATCH: Final = 100
+#: So many steps of a kind at most before the others have their turn: on a busy registry something is always due.
+TURN_STEPS: Final = 50
 #: How often is looked for work.
 IDLE_SECONDS: Final = 5.0
 #: After each step there is a pause of so many times its length: while requests are served, and while none is.
@@ -92,12 +94,20 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Do all that is due now. Raises `DatabaseError`."""
-        for step in (self.look, self.purge, self.abandon):
-            while await self._guard.may_delete():
-                self._pace.begin()
-                if not await step():
-                    break
-                await self._pace.rest()
+        steps = (self.look, self.purge, self.abandon)
+        while any([await self._take_turn(step) for step in steps]):
+            pass
+
+    async def _take_turn(self, step: Callable[[], Awaitable[bool]]) -> bool:
+        """Take the step again and again, until there is nothing more to do or others must have their turn (True)."""
+        for _ in range(TURN_STEPS):
+            if not await self._guard.may_delete():
+                return False
+            self._pace.begin()
+            if not await step():
+                return False
+            await self._pace.rest()
+        return True
 
     async def sweep_now(self, untagged_seconds: float) -> None:
         """Look at everything that nothing refers to, due or not, with this grace; again until nothing more goes."""
@@ -153,19 +163,24 @@ class Sweeper:
         registry = self._registry
         try:
             return await registry.db.write(look_at, registry, page, untagged_seconds)
-        except DatabaseError:
-            raise
-        except Exception:  # noqa: BLE001 (which of them it was, the next lines find out)
+        except Exception as error:  # which of them it was, the next lines find out
+            if _is_of_database(error):
+                raise
             counts: Counter[str] = Counter()
         for review in page:
             try:
                 counts += await registry.db.write(look_at, registry, [review], untagged_seconds)
-            except DatabaseError:
-                raise
-            except Exception as error:  # noqa: BLE001 (one that is broken in whatever way stops no other)
+            except Exception as error:  # one that is broken in whatever way stops no other
+                if _is_of_database(error):
+                    raise
                 self._log.error("sweep.broken", digest=review.digest, error=repr(error))
                 await registry.db.write(_put_off, registry, review)
         return counts
+
+
+def _is_of_database(error: Exception) -> bool:
+    """Whether nothing can be written; rows that do not fit together are a matter of the one thing."""
+    return isinstance(error, DatabaseError) and not isinstance(error, ConstraintViolated)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@
   a look from there finds manifests that keep one another.
 
 Holds: where more bytes are unknown than an accident leaves, or somebody else keeps facts about them, none is touched
-and it is told: then it is the database that is wrong. Each step is short, and gives way to requests.
+and it is told: then it is the database that is wrong; where no blob is there at all, it is the disk. Each step is
+short, and gives way to requests.
 """
 
 from __future__ import annotations
@@ -46,12 +47,14 @@ class Found:
     """What a walk came upon."""
 
     files: int = 0
+    #: How many blobs no row knows, and the first of them.
+    unknown_count: int = 0
     unknown: list[Blob] = field(default_factory=list)
     adopted: int = 0
     lost: int = 0
     mended: int = 0
     forgotten: int = 0
-    #: Why unknown blobs were left alone.
+    #: Why unknown blobs, or lost ones, were left alone.
     stopped: str | None = None
 
 
@@ -82,6 +85,10 @@ class Walker:
         """One walk. Raises `StorageError`, `DatabaseError`; what was done by then stays done."""
         found = Found()
         await self._along_files(found)
+        if not found.files and len(await self._registry.db.read(blobs.live, "", UNKNOWN_MAX + 1)) > UNKNOWN_MAX:
+            found.stopped = "none of the blobs that should be there is: is the right disk mounted?"
+            await self._registry.db.write(_tell_stopped, self._registry, found.stopped)
+            return found
         await self._along_rows(found)
         await self._along_trash(found)
         await self._along_links(found)
@@ -110,6 +117,7 @@ class Walker:
     async def _look_up(self, found: Found, batch: list[Blob]) -> None:
         self._pace.begin()
         unknown = await self._registry.db.read(blobs.unknown, [blob.digest for blob in batch])
+        found.unknown_count += len(unknown)
         room = ADOPTED_MAX - len(found.unknown)
         found.unknown += [blob for blob in batch if blob.digest in unknown][:room]
         await self._pace.rest()
@@ -117,7 +125,7 @@ class Walker:
     async def _doubt(self, found: Found) -> str | None:
         """Why it may well be the rows that are missing, and not the blobs that are too many."""
         foreign = await self._registry.blobs.foreign()
-        count = len(found.unknown)
+        count = found.unknown_count
         if foreign is not None:
             return f"{count} blobs are not in the database and left alone: {foreign}"
         if count > max(UNKNOWN_MAX, found.files * UNKNOWN_PART_MAX):

@@ -228,10 +228,11 @@ def newest_id(tx: Transaction, repository_id: int) -> int:
 
 
 def tops(tx: Transaction, repository_id: int, newest: int, after: str, limit: int) -> list[Digest]:
-    """At most `limit` manifests behind `after` that no other one here names, and that are not newer than `newest`."""
+    """At most `limit` manifests behind `after`, not newer than `newest`, that no tag and no other one here names."""
     rows = tx.all(
         "SELECT digest FROM manifests m WHERE repository_id = ? AND digest > ? AND id <= ? AND NOT EXISTS"
         " (SELECT 1 FROM manifest_references f WHERE f.repository_id = m.repository_id AND f.digest = m.digest)"
+        " AND NOT EXISTS (SELECT 1 FROM tag_targets t WHERE t.manifest_id = m.id)"
         " ORDER BY digest LIMIT ?",
         (repository_id, after, newest, limit),
     )
@@ -244,7 +245,8 @@ def is_top(tx: Transaction, repository_id: int, newest: int, digest: Digest) -> 
     return bool(
         tx.one(
             "SELECT 1 FROM manifests m WHERE repository_id = ? AND digest = ? AND id <= ? AND NOT EXISTS"
-            " (SELECT 1 FROM manifest_references f WHERE f.repository_id = m.repository_id AND f.digest = m.digest)",
+            " (SELECT 1 FROM manifest_references f WHERE f.repository_id = m.repository_id AND f.digest = m.digest)"
+            " AND NOT EXISTS (SELECT 1 FROM tag_targets t WHERE t.manifest_id = m.id)",
             (repository_id, digest, newest),
         )
     )

@@ -11,6 +11,7 @@ Holds:
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -55,6 +56,10 @@ class Use:
     node: str = ""
     #: Of what runs no more but is still there: about when it last ran.
     stopped_at: float | None = None
+
+
+#: Who uses something where, and how, by which name.
+_Named: TypeAlias = tuple[str, str, Kind, str]
 
 
 class _Key(NamedTuple):
@@ -149,7 +154,11 @@ def report(tx: Transaction, clock: Clock, engine: str, uses: Iterable[Use], keep
     before = _state(tx, engine)
     seen_at = before.succeeded_at if before and before.succeeded_at is not None else now
     held = _held(tx, engine)
-    resolved = [use for each in uses for use in _resolved(tx, each, held)]
+    running: dict[_Named, list[Protection]] = defaultdict(list)
+    for each in held:
+        if each.last_seen_at is None:
+            running[each.used_by, each.node, each.kind, each.image].append(each)
+    resolved = [use for each in uses for use in _resolved(tx, each, running)]
     _succeeded(tx, clock, engine, before)
     _replace(tx, engine, held, merged(held, resolved, keep_last, seen_at, now))
 
@@ -275,7 +284,7 @@ def _last_that_ran(running: list[Protection], ran: list[Protection], keep_last: 
 # --- rows -------------------------------------------------------------------------------------------------------
 
 
-def _resolved(tx: Transaction, use: Use, held: Iterable[Protection]) -> Iterator[Use]:
+def _resolved(tx: Transaction, use: Use, running: Mapping[_Named, list[Protection]]) -> Iterator[Use]:
     """The use with its digest. What is named by a tag alone is what the tag is, and was since it was first seen so."""
     if use.digest is not None:
         yield use
@@ -288,13 +297,8 @@ def _resolved(tx: Transaction, use: Use, held: Iterable[Protection]) -> Iterator
         "SELECT digest FROM tagged_manifests WHERE repository = ? AND tag = ?", (reference.repository, reference.tag)
     )
     digests = [row[0]] if row else []
-    same = [
-        each
-        for each in held
-        if each.last_seen_at is None
-        and (each.used_by, each.node, each.kind, each.image) == (use.used_by, use.node, use.kind, use.image)
-    ]
-    same.sort(key=lambda each: each.first_seen_at, reverse=True)
+    same = running.get((use.used_by, use.node, use.kind, use.image), ())
+    same = sorted(same, key=lambda each: each.first_seen_at, reverse=True)
     digests += [each.digest for each in same if each.digest not in digests]
     yield from (replace(use, digest=Digest(digest)) for digest in digests[:NAMED_MAX])
 

@@ -82,17 +82,20 @@ def limits(registry: Registry, repository: str) -> Mapping[str, int]:
 # --- facts: asking ----------------------------------------------------------------------------------------------
 
 
-def rooms(tx: Transaction, registry: Registry, repository: str, digest: Digest | None) -> Iterator[Room]:
-    """The rules that limit the repository and have not counted `digest` (None: nobody knows it yet)."""
+def rooms(tx: Transaction, registry: Registry, repository: str, digest: Digest | None, size: int) -> Iterator[Room]:
+    """The rules that limit the repository and have not counted `digest` (None: nobody knows it yet).
+
+    If that has fewer than the `size` bytes that come, these are something else, whatever was said of them.
+    """
     for pattern, limit in limits(registry, repository).items():
         row = tx.one("SELECT id, used_bytes FROM quota_rules WHERE pattern = ?", (pattern,))
-        if row is not None and (digest is None or not _has(tx, row[0], digest)):
+        if row is not None and (digest is None or not _has(tx, row[0], digest, size)):
             yield Room(pattern, row[1], limit)
 
 
 def check(tx: Transaction, registry: Registry, repository: str, digest: Digest | None, size: int) -> None:
     """Raise `QuotaExceeded` if `size` bytes have no room. Only the transaction that links them decides."""
-    for room in rooms(tx, registry, repository, digest):
+    for room in rooms(tx, registry, repository, digest, size):
         if refusal := room.refusal(size):
             raise QuotaExceeded(refusal)
 
@@ -119,7 +122,7 @@ def charge(tx: Transaction, registry: Registry, repository_id: int, repository: 
     (size,) = row
     limited = limits(registry, repository)
     for rule in rules:
-        if rule.pattern in limited and not _has(tx, rule.id, digest):
+        if rule.pattern in limited and not _has(tx, rule.id, digest, size):
             room = Room(rule.pattern, rule.used_bytes, limited[rule.pattern])
             if refusal := room.refusal(size):
                 raise QuotaExceeded(refusal)
@@ -168,8 +171,9 @@ def _locked(tx: Transaction, rule_id: int, pattern: str) -> _Rule | None:
     return _Rule(rule_id, pattern, used, None if repository_id is None else (repository_id, digest))
 
 
-def _has(tx: Transaction, rule_id: int, digest: str) -> bool:
-    return bool(tx.one("SELECT 1 FROM quota_digests WHERE rule_id = ? AND digest = ?", (rule_id, digest)))
+def _has(tx: Transaction, rule_id: int, digest: str, size: int) -> bool:
+    sql = "SELECT 1 FROM quota_digests WHERE rule_id = ? AND digest = ? AND size >= ?"
+    return bool(tx.one(sql, (rule_id, digest, size)))
 
 
 def _add(tx: Transaction, rule_id: int, digest: str, size: int) -> None:

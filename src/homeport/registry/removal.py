@@ -110,7 +110,7 @@ def _begin(tx: Transaction, registry: Registry, origin: Origin, repository: str)
 
 
 def _remove_tags(tx: Transaction, registry: Registry, origin: Origin, there: Contents) -> int:
-    page = tags.of_old_manifests(tx, there.repository_id, there.newest_manifest, _BATCH)
+    page = tags.of_old_manifests(tx, there.repository_id, there.newest_manifest, there.seen_at, _BATCH)
     for tag in page:
         tags.remove(tx, registry, origin, there.repository, there.repository_id, tag, reason=REASON)
     return len(page)

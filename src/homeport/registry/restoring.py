@@ -17,7 +17,7 @@ from homeport.events import Origin
 from homeport.oci import manifest as oci_manifest
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, BlobUploadUnknown, ManifestUnknown, NotInTrash, RegistryError, Unavailable
-from homeport.oci.manifest import Manifest
+from homeport.oci.manifest import Descriptor, Manifest, Role
 from homeport.registry import blobs, manifests, removal, tags, trash
 from homeport.registry.blobs import Blob
 from homeport.registry.registry import Registry
@@ -216,7 +216,7 @@ async def _needed(registry: Registry, repository: str, digest: Digest, found: tu
         waiting.append((one, None))
         for reference in {(item.digest, item.is_manifest): item for item in manifest.references}.values():
             if not reference.is_manifest:
-                part.blobs.extend([reference.digest] if reference.must_be_held else [])
+                part.blobs.extend([reference.digest] if await _is_needed(registry, repository, one, reference) else [])
             elif reference.digest not in parts:
                 child = await registry.db.read(_manifest, repository, reference.digest)
                 if child is not None:
@@ -224,6 +224,16 @@ async def _needed(registry: Registry, repository: str, digest: Digest, found: tu
                 elif not registry.rules.is_sparse(repository):
                     raise NotInTrash(f"{one} needs {reference.digest}")
     return [parts[one] for one in order]
+
+
+async def _is_needed(registry: Registry, repository: str, manifest: Digest, blob: Descriptor) -> bool:
+    """Whether a blob comes back with the manifest. A child that was never here does not, wherever else it is."""
+    if blob.role is not Role.CHILD:
+        return blob.must_be_held
+    was_here = await registry.db.read(_was_blob, repository, blob.digest)
+    if not was_here and not registry.rules.is_sparse(repository):
+        raise NotInTrash(f"{manifest} needs {blob.digest}")
+    return was_here
 
 
 async def _restore_blob(registry: Registry, origin: Origin, repository: str, digest: Digest) -> None:

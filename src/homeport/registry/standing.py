@@ -17,9 +17,11 @@ from homeport.registry import protections, tags, uploads
 from homeport.registry.registry import Registry
 from homeport.registry.retention import immutable_by, why_protected
 
-#: How many manifests are looked at to find out whether a subject belongs to itself, or something in it is in use.
-#: More: it is kept.
+#: How many references are looked at to find out whether a subject belongs to itself, and how many manifests to find out
+#: whether something in one is in use. More: it is kept.
 _WALK_MAX: Final = 1_000
+#: What belongs to so many subjects that are here is kept, without a look at whether those belong to it.
+_SUBJECTS_MAX: Final = 16
 #: When something is looked at again that is kept by what can end without a word: a protection, an upload.
 RECHECK_SECONDS: Final = 3600.0
 
@@ -159,10 +161,12 @@ def _keeper(tx: Transaction, registry: Registry, link: Link) -> str | None:
         return by
     if (manifest := _first(tx, link, "manifest")) is not None:
         return f"{manifest} names it"
-    subject = _first(tx, link, "subject")
-    if subject is None or not _lives(tx, registry, link.repository_id, subject, without=link.digest):
-        return None
-    return f"its subject {subject} is here"
+    subjects = _subjects(tx, link)
+    for subject in subjects:
+        is_one_of_many = len(subjects) == _SUBJECTS_MAX
+        if is_one_of_many or _lives(tx, registry, link.repository_id, subject, without=link.digest):
+            return f"its subject {subject} is here"
+    return None
 
 
 def _immutable(tx: Transaction, registry: Registry, link: Link, manifest_id: int) -> str | None:
@@ -182,6 +186,15 @@ def _first(tx: Transaction, link: Link, kind: str) -> str | None:
     return row[0] if row else None
 
 
+def _subjects(tx: Transaction, link: Link) -> list[str]:
+    """What it belongs to, by its manifest and by its tags."""
+    rows = tx.all(
+        "SELECT DISTINCT keeper FROM link_keepers WHERE repository_id = ? AND digest = ? AND kind = 'subject' LIMIT ?",
+        (link.repository_id, link.digest, _SUBJECTS_MAX),
+    )
+    return [subject for (subject,) in rows]
+
+
 def _lives(tx: Transaction, registry: Registry, repository_id: int, subject: str, *, without: str) -> bool:
     """Whether the subject is here for more than the sake of what belongs to it.
 
@@ -189,14 +202,15 @@ def _lives(tx: Transaction, registry: Registry, repository_id: int, subject: str
     looked at, to what refers to it and to what refers to that: only one that leads back to `without`, and to nothing
     that stands on its own, means no.
     """
-    waiting, seen, returns = [subject], {subject}, False
+    waiting, seen, returns, looked_at = [subject], {subject}, False, 0
     while waiting:
         digest = waiting.pop()
         keepers = tx.all(
             "SELECT kind, keeper FROM link_keepers WHERE repository_id = ? AND digest = ? LIMIT ?",
             (repository_id, digest, _WALK_MAX),
         )
-        if len(seen) >= _WALK_MAX or any(kind == "tag" for kind, _ in keepers):
+        looked_at += len(keepers)
+        if looked_at >= _WALK_MAX or any(kind == "tag" for kind, _ in keepers):
             return True
         for _, keeper in keepers:
             if keeper == without:

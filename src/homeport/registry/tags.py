@@ -190,12 +190,14 @@ def deleted_for(tx: Transaction, repository: str, reason: str, after: str, limit
     return [(name, Digest(digest)) for name, digest in rows]
 
 
-def of_old_manifests(tx: Transaction, repository_id: int, newest_manifest: int, limit: int) -> list[Tag]:
-    """At most `limit` tags that point at manifests which are not newer than that one."""
+def of_old_manifests(
+    tx: Transaction, repository_id: int, newest_manifest: int, pushed_until: float, limit: int
+) -> list[Tag]:
+    """At most `limit` tags that were last pushed by that time, of manifests which are not newer than that one."""
     rows = tx.all(
         "SELECT name, digest, pushed_at FROM tag_targets WHERE repository_id = ? AND manifest_id <= ?"
-        " ORDER BY name LIMIT ?",
-        (repository_id, newest_manifest, limit),
+        " AND pushed_at <= ? ORDER BY name LIMIT ?",
+        (repository_id, newest_manifest, pushed_until, limit),
     )
     return [Tag(name, Digest(digest), pushed_at) for name, digest, pushed_at in rows]
 

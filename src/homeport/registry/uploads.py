@@ -163,7 +163,7 @@ def _move(
         "SELECT repository, reserved_bytes FROM uploads WHERE reserved_bytes > 0 AND moved_at >= ? AND id <> ?",
         (now - RESERVED_SECONDS, upload),
     )
-    for room in quotas.rooms(tx, registry, repository, digest):
+    for room in quotas.rooms(tx, registry, repository, digest, reserved):
         taken = sum(size for name, size in others if patterns.matches(room.pattern, name))
         if refusal := room.refusal(reserved, reserved_bytes=taken):
             tx.run("DELETE FROM uploads WHERE id = ?", (upload,))
