@@ -33,6 +33,8 @@ class _Doubt:
 
     #: When the last thing had happened by then: what happens from then on has the time that is in doubt.
     happened_at: float | None
+    #: The time that had been seen by then. Only a person lets another one be seen while this lasts.
+    seen_at: float | None
 
 
 class ClockGuard:
@@ -54,7 +56,7 @@ class ClockGuard:
         settling = elapsed < self._settled_at
         drift = None if before is None else (now - before[0]) - (elapsed - before[1])
         if drift is None or (settling and abs(drift) > JUMP_SECONDS):  # As if it began now.
-            self._doubt = _Doubt(await db.read(_last_happened))
+            self._doubt = await db.read(_begin_to_doubt)
         if self._doubt is not None:
             drift = None
         found = await db.read(_found, now, drift)
@@ -114,17 +116,26 @@ def _record(
     if row is not None and row[1] is not None:
         stopped: str = row[1]
         return stopped
-    happened_at = _last_happened(tx) if doubt is None else doubt.happened_at
-    problem = _problem(now, _latest(row[0] if row else None, happened_at), drift)
+    seen_at = row[0] if row else None
+    if doubt is None:
+        happened_at = _last_happened(tx)
+    else:
+        happened_at = doubt.happened_at if doubt.seen_at == seen_at else None
+    problem = _problem(now, _latest(seen_at, happened_at), drift)
     if problem is None:
         _see(tx, now, None)
         return None
     if settling:
         return problem
     # The time that was seen stays: what comes is compared with the last one that was right.
-    _see(tx, row[0] if row else now, problem)
+    _see(tx, now if seen_at is None else seen_at, problem)
     events.append(tx, registry.clock, "cleanup.stopped", SYSTEM, reason=problem)
     return problem
+
+
+def _begin_to_doubt(tx: Transaction) -> _Doubt:
+    row = tx.one("SELECT seen_at FROM cleanup_clock")
+    return _Doubt(_last_happened(tx), row[0] if row else None)
 
 
 def _last_happened(tx: Transaction) -> float | None:
