@@ -31,6 +31,8 @@ RECORD_SECONDS: Final = 600.0
 class _Doubt:
     """The time was not found right yet since the process began, or since it was set in the first minutes."""
 
+    #: What had been recorded last by then. When that is another one, somebody else has found the time right.
+    seen_at: float | None
     #: When the last thing had happened by then: what happens from then on has the time that is in doubt.
     happened_at: float | None
 
@@ -54,7 +56,7 @@ class ClockGuard:
         settling = elapsed < self._settled_at
         drift = None if before is None else (now - before[0]) - (elapsed - before[1])
         if drift is None or (settling and abs(drift) > JUMP_SECONDS):  # As if it began now.
-            self._doubt = _Doubt(await db.read(_last_happened))
+            self._doubt = await db.read(_begin_doubt)
         if self._doubt is not None:
             drift = None
         found = await db.read(_found, now, drift)
@@ -104,8 +106,9 @@ def _record(
     if row is not None and row[1] is not None:
         stopped: str = row[1]
         return stopped
-    happened_at = _last_happened(tx) if doubt is None else doubt.happened_at
-    known = [at for at in (row[0] if row else None, happened_at) if at is not None]
+    seen_at = row[0] if row else None
+    happened_at = doubt.happened_at if doubt is not None and doubt.seen_at == seen_at else _last_happened(tx)
+    known = [at for at in (seen_at, happened_at) if at is not None]
     problem = _problem(now, max(known, default=None), drift)
     if problem is None:
         _see(tx, now, None)
@@ -116,6 +119,11 @@ def _record(
     _see(tx, row[0] if row else now, problem)
     events.append(tx, registry.clock, "cleanup.stopped", SYSTEM, reason=problem)
     return problem
+
+
+def _begin_doubt(tx: Transaction) -> _Doubt:
+    row = tx.one("SELECT seen_at FROM cleanup_clock")
+    return _Doubt(row[0] if row else None, _last_happened(tx))
 
 
 def _last_happened(tx: Transaction) -> float | None:
