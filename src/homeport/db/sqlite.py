@@ -53,6 +53,8 @@ FOLD_LOOK_COMMITS = 16
 FOLD_BUSY_SECONDS = 0.2
 #: What reads keep in memory, as far as they have read it: a million tags fit.
 READER_CACHE_KIB = 64 * 1024
+#: The same for writes: a sweep of a hundred thousand blobs goes everywhere.
+WRITER_CACHE_KIB = 64 * 1024
 #: What the schema files call by these names.
 WORDS = {
     "IDENTITY": "INTEGER PRIMARY KEY AUTOINCREMENT",  # never used twice, at the price of one more page for each commit
@@ -399,7 +401,7 @@ def _configured(path: Path | str) -> sqlite3.Connection:
     _begin_log(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA cache_size = -16384")  # KiB
+    connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
 

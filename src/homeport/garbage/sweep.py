@@ -25,6 +25,7 @@ from homeport.events import SYSTEM, Origin
 from homeport.garbage import totals
 from homeport.garbage.guard import ClockGuard
 from homeport.observe import Log
+from homeport.oci.digest import Digest
 from homeport.registry import blobs, manifests, reviews, standing, tags, trash, uploads
 from homeport.registry.registry import Registry
 from homeport.registry.reviews import BLOB, Review
@@ -259,7 +260,7 @@ def look_at(tx: Transaction, registry: Registry, page: list[Review], untagged_se
     counts: Counter[str] = Counter()
     for review in page:
         if review.repository_id == BLOB:
-            counts += _look_at_blob(tx, registry, review)
+            counts += _look_at_blob(tx, registry, review.digest)
         else:
             counts += _look_at_link(tx, registry, review, untagged_seconds)
     if counts["trashed"]:
@@ -295,7 +296,7 @@ def _let_go(tx: Transaction, registry: Registry, link: Link, found: Standing) ->
     reason = f"{found.reason} since {rfc3339(int(found.since))}"
     if link.manifest_id is None:
         blobs.take_out(tx, registry, origin, link.repository, link.repository_id, link.digest, reason=reason)
-        return Counter(blobs=1)
+        return Counter(blobs=1) + _look_at_blob(tx, registry, link.digest)
     some = tags.of_manifest(tx, link.manifest_id, TAGS_BATCH + 1)
     if len(some) > TAGS_BATCH:  # Only somebody who wants us to be busy gives it so many.
         for tag in some:
@@ -305,11 +306,11 @@ def _let_go(tx: Transaction, registry: Registry, link: Link, found: Standing) ->
     manifests.take_out(
         tx, registry, origin, link.repository, link.repository_id, link.digest, reason=reason, swept=True
     )
-    return Counter(manifests=1)
+    return Counter(manifests=1) + _look_at_blob(tx, registry, link.digest)
 
 
-def _look_at_blob(tx: Transaction, registry: Registry, review: Review) -> Counter[str]:
-    now, rules, digest = registry.clock.now(), registry.rules, review.digest
+def _look_at_blob(tx: Transaction, registry: Registry, digest: Digest) -> Counter[str]:
+    now, rules = registry.clock.now(), registry.rules
     found = blobs.condition(tx, now, digest)
     if found is None or found.linked:
         reviews.drop(tx, BLOB, digest)
