@@ -117,10 +117,7 @@ def _record(
         stopped: str = row[1]
         return stopped
     seen_at = row[0] if row else None
-    if doubt is None:
-        happened_at = _last_happened(tx)
-    else:
-        happened_at = doubt.happened_at if doubt.seen_at == seen_at else None
+    happened_at = doubt.happened_at if doubt is not None and doubt.seen_at == seen_at else _last_happened(tx)
     problem = _problem(now, _latest(seen_at, happened_at), drift)
     if problem is None:
         _see(tx, now, None)

@@ -12,6 +12,7 @@ tried again later and stops nothing else. Nothing goes while the registry is rea
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -33,7 +34,7 @@ from homeport.storage.blobstore import StorageError
 
 #: How much is looked at in one transaction, during which nobody else is served: while requests are, and while none is.
 BATCH_BUSY: Final = 8
-BATCH_IDLE: Final = 64
+BATCH_IDLE: Final = 128
 #: How many tags are removed in one transaction, of a manifest that goes.
 TAGS_BATCH: Final = 200
 #: How many bytes are purged, and rows of the trash forgotten, in one go.
@@ -82,6 +83,9 @@ class Sweeper:
         self._log = log
         self._guard = guard
         self._pace = pace
+        #: Something was condemned of which it is not known yet that it is durable.
+        self._condemned = False
+        self._tidying: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
         """Sweep for as long as the program runs."""
@@ -95,8 +99,12 @@ class Sweeper:
     async def sweep(self) -> None:
         """Do all that is due now. Raises `DatabaseError`."""
         steps = (self.look, self.purge, self.abandon)
-        while any([await self._take_turn(step) for step in steps]):
-            pass
+        try:
+            while any([await self._take_turn(step) for step in steps]):
+                pass
+            await self._flush()
+        finally:
+            await self._tidied()
 
     async def _take_turn(self, step: Callable[[], Awaitable[bool]]) -> bool:
         """Take the step again and again, until there is nothing more to do or others must have their turn (True)."""
@@ -111,18 +119,23 @@ class Sweeper:
 
     async def sweep_now(self, untagged_seconds: float) -> None:
         """Look at everything that nothing refers to, due or not, with this grace; again until nothing more goes."""
-        went = True
-        while went:
-            went, at = False, (0, "")
-            while await self._guard.may_delete():
-                self._pace.begin()
-                page = await self._registry.db.read(reviews.after, *at, self._pace.batch)
-                if not page:
-                    break
-                counts = await self._look_at(page, untagged_seconds)
-                went = went or bool(counts["manifests"] or counts["blobs"])
-                at = page[-1].repository_id, page[-1].digest
-                await self._pace.rest()
+        while await self._look_at_everything(untagged_seconds):
+            pass
+        await self._flush()
+
+    async def _look_at_everything(self, untagged_seconds: float) -> bool:
+        """Look once at everything that nothing refers to; whether something went that may have kept something else."""
+        went, at = False, (0, "")
+        while await self._guard.may_delete():
+            self._pace.begin()
+            page = await self._registry.db.read(reviews.after, *at, self._pace.batch)
+            if not page:
+                break
+            counts = await self._look_at(page, untagged_seconds)
+            went = went or bool(counts["manifests"] or counts["blobs"])
+            at = page[-1].repository_id, page[-1].digest
+            await self._pace.rest()
+        return went
 
     # --- steps --------------------------------------------------------------------------------------------------
 
@@ -151,25 +164,52 @@ class Sweeper:
         return bool(count)
 
     async def _look_at(self, page: list[Review], untagged_seconds: float | None) -> Counter[str]:
-        """Look at these, and take away the folders that bytes of theirs left empty; what went."""
+        """Look at these, and have the folders taken away that bytes of theirs left empty; what went."""
+        if self._condemned and any(review.repository_id == BLOB for review in page):
+            await self._settle(page)
         counts = await self._look_at_all(page, untagged_seconds)
+        self._condemned = self._condemned or bool(counts["condemned"])
         if counts["trashed"]:
-            with suppress(StorageError):
-                await self._registry.blobs.tidy()
+            await self._tidied()
+            self._tidying = asyncio.ensure_future(self._tidy())
         return counts
 
+    async def _settle(self, page: list[Review]) -> None:
+        """No bytes move before it is durable that they are condemned, which all is that was committed until now."""
+        digests = [review.digest for review in page if review.repository_id == BLOB]
+        if await self._registry.db.read(blobs.any_condemned, digests):
+            await self._flush()
+
+    async def _flush(self) -> None:
+        if self._condemned:
+            await self._registry.db.write(_nothing)
+            self._condemned = False
+
+    async def _tidy(self) -> None:
+        with suppress(StorageError):
+            await self._registry.blobs.tidy()
+
+    async def _tidied(self) -> None:
+        """Wait until the last folders are away."""
+        if self._tidying is not None:
+            await self._tidying
+            self._tidying = None
+
     async def _look_at_all(self, page: list[Review], untagged_seconds: float | None) -> Counter[str]:
-        """Look at these in one transaction, or where that fails one by one."""
+        """Look at these in one transaction, or where that fails one by one.
+
+        What a power cut takes back of it is done again: links that are there still, bytes that are in the trash now.
+        """
         registry = self._registry
         try:
-            return await registry.db.write(look_at, registry, page, untagged_seconds)
+            return await registry.db.jot(look_at, registry, page, untagged_seconds)
         except Exception as error:  # which of them it was, the next lines find out
             if _is_of_database(error):
                 raise
             counts: Counter[str] = Counter()
         for review in page:
             try:
-                counts += await registry.db.write(look_at, registry, [review], untagged_seconds)
+                counts += await registry.db.jot(look_at, registry, [review], untagged_seconds)
             except Exception as error:  # one that is broken in whatever way stops no other
                 if _is_of_database(error):
                     raise
@@ -224,8 +264,12 @@ def look_at(tx: Transaction, registry: Registry, page: list[Review], untagged_se
             counts += _look_at_link(tx, registry, review, untagged_seconds)
     if counts["trashed"]:
         registry.blobs.sync_trash()
-    totals.add(tx, counts)
+    totals.add(tx, {name: count for name, count in counts.items() if name in totals.NAMES})
     return counts
+
+
+def _nothing(tx: Transaction) -> None:
+    """Its commit makes durable what was jotted before it."""
 
 
 def _look_at_link(tx: Transaction, registry: Registry, review: Review, untagged_seconds: float | None) -> Counter[str]:
@@ -287,7 +331,7 @@ def _look_at_blob(tx: Transaction, registry: Registry, review: Review) -> Counte
         return Counter()
     blobs.condemn(tx, registry, digest)
     reviews.look(tx, BLOB, digest, now + rules.condemned_seconds)
-    return Counter()
+    return Counter(condemned=1)
 
 
 def _put_off(tx: Transaction, registry: Registry, review: Review) -> None:

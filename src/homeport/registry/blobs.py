@@ -142,9 +142,7 @@ def take_out(
 
     Its bytes go when no repository has a link to them any more. The caller has seen to it that nothing here names it.
     """
-    row = tx.one("SELECT size FROM blobs WHERE digest = ?", (digest,))
-    assert row is not None
-    trash.keep_link(tx, registry, origin, repository, digest, row[0], reason=reason or "deleted", manifest=manifest)
+    trash.keep_link(tx, registry, origin, repository_id, digest, reason=reason or "deleted", manifest=manifest)
     tx.run("DELETE FROM links WHERE repository_id = ? AND digest = ?", (repository_id, digest))
     quotas.discharge(tx, repository_id, digest)
     reviews.drop(tx, repository_id, digest)
@@ -279,6 +277,16 @@ def condemn(tx: Transaction, registry: Registry, digest: Digest) -> None:
         "UPDATE blobs SET state = 'condemned', changed_at = ?, trash = ? WHERE digest = ?",
         (registry.clock.now(), f"{registry.clock.new_id()}-{digest.algorithm}-{digest.encoded}", digest),
     )
+
+
+def any_condemned(tx: Transaction, digests: list[Digest]) -> bool:
+    """Whether one of the digests is condemned."""
+    for some in _batches(digests):
+        marks = ",".join("?" * len(some))
+        sql = f"SELECT 1 FROM blobs WHERE digest IN ({marks}) AND state = 'condemned' LIMIT 1"  # noqa: S608 (marks only)
+        if tx.one(sql, some):
+            return True
+    return False
 
 
 def retire(tx: Transaction, registry: Registry, digest: Digest, found: Condition) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from homeport import events
-from homeport.db.database import Transaction
+from homeport.db.database import Row, Transaction
 from homeport.events import Origin
 from homeport.oci import manifest as oci_manifest
 from homeport.oci.companions import SUBJECT_CHARACTERS
@@ -29,7 +29,7 @@ from homeport.oci.errors import (
     ReferencedByManifest,
 )
 from homeport.oci.manifest import Manifest, Role
-from homeport.registry import blobs, quotas, repositories, tags
+from homeport.registry import blobs, quotas, repositories, reviews, tags
 from homeport.registry.blobs import Blob
 from homeport.registry.registry import Registry
 
@@ -206,14 +206,17 @@ def take_out(
     for tag in tags.of_manifest(tx, manifest_id):
         why = reason if swept else "its manifest was deleted"
         tags.remove(tx, registry, origin, repository, repository_id, tag, reason=why)
-    named = tx.all(
-        "SELECT DISTINCT digest FROM manifest_references WHERE repository_id = ? AND manifest = ?",
-        (repository_id, digest),
-    )
+    if swept:
+        reviews.look_at_named(tx, repository_id, digest, registry.clock.now())
+        named: list[Row] = []
+    else:
+        named = tx.all(
+            "SELECT DISTINCT digest FROM manifest_references WHERE repository_id = ? AND manifest = ?",
+            (repository_id, digest),
+        )
     tx.run("DELETE FROM manifests WHERE id = ?", (manifest_id,))
-    then = blobs.look_at if swept else blobs.release
     for (target,) in named:
-        then(tx, registry, repository_id, target)
+        blobs.release(tx, registry, repository_id, target)
     for companion in _companions(tx, repository_id, digest):
         blobs.look_at(tx, registry, repository_id, companion)
     blobs.take_out(tx, registry, origin, repository, repository_id, digest, reason=reason, manifest=(media_type, data))

@@ -48,6 +48,16 @@ def look(tx: Transaction, repository_id: int, digest: Digest, due_at: float) -> 
     )
 
 
+def look_at_named(tx: Transaction, repository_id: int, manifest: Digest, due_at: float) -> None:
+    """Have every link looked at that the manifest names: it was swept, so their own grace has long been over."""
+    tx.run(
+        "INSERT INTO reviews (repository_id, digest, due_at, failures)"
+        " SELECT DISTINCT repository_id, digest, ?, 0 FROM named_links WHERE repository_id = ? AND manifest = ?"
+        " ON CONFLICT (repository_id, digest) DO UPDATE SET due_at = excluded.due_at, failures = 0",
+        (due_at, repository_id, manifest),
+    )
+
+
 def due(tx: Transaction, now: float, limit: int) -> list[Review]:
     """At most `limit` that are due, the longest waiting first."""
     return _reviews(

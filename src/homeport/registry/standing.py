@@ -110,7 +110,8 @@ def _protected(tx: Transaction, registry: Registry, link: Link) -> str | None:
         return why
     if link.manifest_id is None:  # What nothing names, nobody runs.
         return None
-    if unknown := protections.unknown_engines(tx, registry.rules.engines):
+    engines = registry.rules.engines
+    if engines and (unknown := protections.unknown_engines(tx, engines)):
         return f"engine {unknown[0]} has never told what it runs"
     return in_use(tx, link.repository_id, link.digest)
 
@@ -155,6 +156,9 @@ def _grace(registry: Registry, link: Link, untagged_seconds: float | None) -> fl
 
 def _keeper(tx: Transaction, registry: Registry, link: Link) -> str | None:
     """What refers to the link: a tag before a manifest before a subject."""
+    where = (link.repository_id, link.digest)
+    if not tx.one("SELECT 1 FROM link_keepers WHERE repository_id = ? AND digest = ? LIMIT 1", where):
+        return None if link.manifest_id is None else _immutable(tx, registry, link, link.manifest_id)
     if (tag := _first(tx, link, "tag")) is not None:
         return f"tag {tag}"
     if link.manifest_id is not None and (by := _immutable(tx, registry, link, link.manifest_id)) is not None:

@@ -52,21 +52,21 @@ def keep_link(
     tx: Transaction,
     registry: Registry,
     origin: Origin,
-    repository: str,
+    repository_id: int,
     digest: Digest,
-    size: int,
     *,
     reason: str,
     manifest: tuple[str, bytes] | None,
 ) -> None:
-    """Remember that the repository offered this; of a manifest its media type and bytes."""
+    """Remember what the repository still offers and will not; of a manifest its media type and bytes."""
     media_type, data = manifest or (None, None)
     tx.run(
         "INSERT INTO trashed_links (repository, digest, size, media_type, data, removed_at, actor, reason)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (repository, digest) DO UPDATE SET size = excluded.size,"
+        " SELECT repository, digest, size, ?, ?, ?, ?, ? FROM linked_blobs WHERE repository_id = ? AND digest = ?"
+        " ON CONFLICT (repository, digest) DO UPDATE SET size = excluded.size,"
         " media_type = excluded.media_type, data = excluded.data, removed_at = excluded.removed_at,"
         " actor = excluded.actor, reason = excluded.reason",
-        (repository, digest, size, media_type, data, registry.clock.now(), origin.actor, reason),
+        (media_type, data, registry.clock.now(), origin.actor, reason, repository_id, digest),
     )
 
 

@@ -174,3 +174,9 @@ CREATE VIEW tag_pulls AS
 -- What the manifests of a repository name, by the manifest.
 CREATE VIEW manifest_names AS
     SELECT repository_id, manifest, digest, role FROM manifest_references;
+
+-- The links that a manifest names, by it.
+CREATE VIEW named_links AS
+    SELECT f.repository_id, f.manifest, f.digest
+    FROM manifest_references f
+    JOIN links l ON l.repository_id = f.repository_id AND l.digest = f.digest;
