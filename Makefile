@@ -50,6 +50,10 @@ conformance: .venv/development ## the OCI conformance program, versions 1.1 and 
 crash: .venv/development ## kill the server under load again and again; nothing that was answered may be lost
 	$(pytest) -m crash
 
+.PHONY: simulate
+simulate: .venv/development ## pushes, sweeps, crashes and power cuts on fresh seeds; STEPS=1000000 for more
+	$(python) -m tests.simulation --steps $(or $(STEPS),100000)
+
 SECONDS := 300
 .PHONY: soak
 soak: .venv/development ## everything at once on servers that are killed, with graces of a second; SECONDS=300

@@ -386,3 +386,14 @@ async def test_no_walk_begins_while_nothing_may_be_deleted(cleaning: Cleaning, m
         await cleaning.walker.run()
     assert waited == [walk.FIRST_SECONDS, *[walk.WALK_SECONDS] * 4]
     assert len(walked) == 1
+
+
+async def test_holds_of_pushes_that_died_are_dropped(cleaning: Cleaning) -> None:
+    """Of a blob that stays, no sweep and perhaps no push ever comes by."""
+    digest = await cleaning.blob(b"it stays")
+    await cleaning.registry.db.write(blobs.hold, cleaning.registry, digest, "f" * 32)
+    await cleaning.walk()
+    assert await cleaning.rows("SELECT count(*) FROM holds") == [(1,)]
+    cleaning.pass_time(cleaning.registry.rules.hold_seconds)
+    await cleaning.walk()
+    assert await cleaning.rows("SELECT count(*) FROM holds") == [(0,)]

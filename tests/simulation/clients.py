@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from homeport.db.database import DatabaseError, Transaction
 from homeport.events import Origin
 from homeport.oci.digest import Digest
 from homeport.oci.errors import (
@@ -22,117 +21,47 @@ from homeport.oci.errors import (
     UploadOutOfOrder,
     UploadTakenOver,
 )
-from homeport.registry import blobs, manifests, quotas, referrers, repositories, tags, uploads
-from homeport.registry.registry import Registry
-from homeport.registry.uploads import Sessions
-from homeport.storage.blobstore import StorageError
+from homeport.registry import blobs, manifests, referrers, repositories, tags, uploads
+from homeport.registry.uploads import MOVED_SECONDS
+from homeport.storage.blobstore import BlobMissing
 from homeport.testing.images import Image
-from homeport.testing.model import Change, Model
-from tests.simulation.ledger import Request
-from tests.simulation.world import REPOSITORIES, TAGS, Session, World
+from homeport.testing.model import Change
+from tests.simulation.asking import Asker, NoAnswer, Refusals, going, whatever
+from tests.simulation.oracle import Moving, Span
+from tests.simulation.world import REPOSITORIES, TAGS, Session
 
 T = TypeVar("T")
 
-CLIENTS: Final = 4
 ACTIONS: Final = 8
-
-Refusals = dict[type[RegistryError], Callable[[Model], bool]]
+NARROW_ACTIONS: Final = 20
 
 
 class NothingToMount(RegistryError):
     """What a client is told by getting a session instead of a blob."""
 
 
-class NoAnswer(Exception):
-    """The request ended without one: the client hung up, or the registry could not do it at the moment."""
+class Gone(RegistryError):
+    """What a client sees that asked for a blob so slowly that it was swept meanwhile."""
 
 
-def whatever(_: Model) -> bool:
-    """True at any moment: an answer that says nothing about images."""
-    return True
-
-
-async def work(world: World, registry: Registry) -> None:
-    """A life's work: every client does some things, while an auditor looks on."""
-    sessions = Sessions()
-    hung_up: list[asyncio.Task[object]] = []
-    try:
-        async with asyncio.TaskGroup() as group:
-            for number in range(CLIENTS):
-                group.create_task(Client(world, registry, sessions, hung_up, f"client{number}").work())
-            group.create_task(_audit_now_and_then(world))
-            group.create_task(_count_quotas(world, registry))
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    while not all(task.done() for task in hung_up):
-        await asyncio.wait(hung_up)
-    assert not sessions.turns, "a request has ended and kept its turn"
-
-
-async def _audit_now_and_then(world: World) -> None:
-    for _ in range(3):
-        await world.clock.sleep(world.clock.random())
-        await world.audit()
-
-
-async def _count_quotas(world: World, registry: Registry) -> None:
-    """What the job does, in small steps."""
-    for step in (quotas.recount, quotas.forget):
-        try:
-            while await registry.db.jot(step, 2) is not None:
-                await world.clock.sleep(world.clock.random() * 0.2)
-        except DatabaseError:
-            assert world.faulty
-
-
-def _last_event(tx: Transaction) -> int:
-    row = tx.one("SELECT coalesce(max(id), 0) FROM events")
-    assert row is not None
-    last: int = row[0]
-    return last
-
-
-class Client:
+class Client(Asker):
     """One client, which does one thing after the other."""
-
-    def __init__(
-        self, world: World, registry: Registry, sessions: Sessions, hung_up: list[asyncio.Task[object]], name: str
-    ) -> None:
-        self._world = world
-        self._registry = registry
-        self._sessions = sessions
-        #: Requests whose clients did not wait for the answer.
-        self._hung_up = hung_up
-        self._name = name
-        self._requests = 0
 
     async def work(self) -> None:
         for session in [session for session in self._world.sessions if session.client == self._name]:
             await self._attempt(self._come_back, session)
-        for _ in range(ACTIONS):
+        for _ in range(NARROW_ACTIONS if self._world.is_narrow else ACTIONS):
             await self._attempt(self._draw_action())
-            await self._world.clock.sleep(self._draw() * 0.1)
-
-    async def _attempt(self, action: Callable[..., Awaitable[object]], *args: object) -> None:
-        try:
-            await action(*args)
-        except (RegistryError, NoAnswer) as error:
-            self._world.note(f"{self._name} gives up: {type(error).__name__}")
-
-    # --- drawing ------------------------------------------------------------------------------------------------
-
-    def _draw(self) -> float:
-        return self._world.clock.random()
-
-    def _one(self, things: Iterable[T]) -> T:
-        found = list(things)
-        return found[self._world.clock.below(len(found))]
+            await self._world.clock.sleep(self._draw() * (200.0 if self._world.is_narrow else 0.1))
 
     def _draw_action(self) -> Callable[[], Awaitable[None]]:
         draw = self._draw()
+        if self._world.is_narrow:
+            return self._push_a_blob if draw < 0.65 else self._delete_a_blob
         for share, action in (
-            (0.45, self._push_an_image),
-            (0.10, self._retag),
+            (0.40, self._push_an_image),
+            (0.10, self._push_what_goes),
+            (0.05, self._retag),
             (0.10, self._push_and_cancel),
             (0.10, self._pull),
             (0.05, self._list),
@@ -144,74 +73,14 @@ class Client:
             draw -= share
         return self._delete_a_blob
 
-    # --- requests -----------------------------------------------------------------------------------------------
-
-    async def _ask(
-        self,
-        text: str,
-        call: Callable[[Origin], Coroutine[Any, Any, T]],
-        *,
-        answer: Callable[[T], Callable[[Model], bool]] = lambda _: whatever,
-        refusals: Refusals | None = None,
-        causes: Iterable[Change] = (),
-        must_cause: bool = False,
-        durable: bool = False,
-        promises: Iterable[tuple[str, Digest]] = (),
-    ) -> T:
-        """Make a request and write down what it was answered.
-
-        `answer` gives what must have been true of the images for this result, `refusals` for an error; any other
-        error is a fault of the registry. `durable`: the answer says that something was done that lasts.
-        """
-        world = self._world
-        self._requests += 1
-        run = f"{world.life}-{self._name}-{self._requests}"
-        since = await world.observed.read(_last_event)
-        request = Request(run, f"{run} {text}", frozenset(causes), since, world.clock.now())
-        world.ledger.begin(request)
-        world.note(request.text)
-        try:
-            result = await self._until_hung_up(call(Origin(self._name, run=run)))
-        except RegistryError as error:
-            if type(error) not in (refusals or {}):
-                raise AssertionError(f"{request.text}: {error!r}") from error
-            request.witness = (refusals or {})[type(error)]
-            request.until = await world.observed.read(_last_event)
-            world.note(f"{run} refused: {type(error).__name__}")
-            raise
-        except (StorageError, DatabaseError) as error:
-            if not world.faulty:
-                raise AssertionError(f"{request.text}: {error!r}") from error
-            world.note(f"{run} failed: {error!r}")
-            raise NoAnswer from error
-        request.witness = answer(result)
-        request.must_cause = must_cause
-        request.durable = durable
-        request.promises = tuple(promises)
-        request.until = await world.observed.read(_last_event)
-        world.note(f"{run} answered")
-        return result
-
-    async def _until_hung_up(self, call: Coroutine[Any, Any, T]) -> T:
-        """Wait for the answer; one client in twenty hangs up, and does not wait until the server has noticed."""
-        task = asyncio.create_task(call)
-        if self._draw() < 0.05:
-            await asyncio.wait([task], timeout=self._draw() * 0.2)
-            if not task.done():
-                task.cancel()
-                task.add_done_callback(lambda done: done.cancelled() or done.exception())
-                self._hung_up.append(task)
-                raise NoAnswer
-        return await task
-
     # --- pushing ------------------------------------------------------------------------------------------------
 
     async def _push_an_image(self) -> None:
-        repository, image = self._one(REPOSITORIES), self._one(self._world.images)
+        repository, image = self._one(self._world.repositories), self._one(self._world.images)
         for part in image.walk():
             for blob in dict.fromkeys(part.blobs):
                 await self._push_blob(repository, blob)
-            names = [self._one(TAGS) for _ in range(self._world.clock.below(3))] if part is image else []
+            names = self._names() if part is image else []
             if part.blobs and self._draw() < 0.15:
                 # Somebody cleans up what no manifest names yet.
                 await asyncio.gather(
@@ -221,8 +90,29 @@ class Client:
             else:
                 await self._push_manifest(repository, part, names)
 
+    async def _push_a_blob(self) -> None:
+        await self._push_blob(self._one(self._world.repositories), self._one(self._world.blobs))
+
+    async def _push_what_goes(self) -> None:
+        """Push what a sweep takes, or another client writes: there whoever comes second has most to lose."""
+        found = await self._world.observed.read(going, self._world.clock.now())
+        data = [data for data in self._world.blobs if Digest.of(data) in found]
+        if not data:
+            await self._push_an_image()
+            return
+        await self._push_blob(self._one(self._world.repositories), self._one(data))
+
+    def _names(self) -> list[str]:
+        """None, one or two tags; some say in their name which manifest theirs belongs to."""
+        names = [self._one(TAGS) for _ in range(self._world.clock.below(3))]
+        if self._draw() < 0.15:
+            names.append(self._one(self._world.companion_tags))
+        return names
+
     async def _retag(self) -> None:
-        await self._push_manifest(self._one(REPOSITORIES), self._one(self._world.images), [self._one(TAGS)])
+        await self._push_manifest(
+            self._one(self._world.repositories), self._one(self._world.images), self._names() or [self._one(TAGS)]
+        )
 
     async def _push_manifest(self, repository: str, image: Image, names: list[str]) -> None:
         digest = image.digest
@@ -292,7 +182,7 @@ class Client:
         return True
 
     async def _mount(self, repository: str, digest: Digest) -> bool:
-        source = self._one([*REPOSITORIES, None])
+        source = self._one([*self._world.repositories, None])
         sources = REPOSITORIES if source is None else (source,)
 
         async def mount(origin: Origin) -> None:
@@ -331,13 +221,16 @@ class Client:
     # --- sessions -----------------------------------------------------------------------------------------------
 
     async def _start(self, repository: str, data: bytes) -> Session:
+        began = self._world.clock.now()
         upload = await self._ask(
             f"start an upload in {repository}",
             lambda origin: uploads.start(self._registry, self._sessions, origin, repository),
             refusals={QuotaExceeded: whatever},
         )
-        session = Session(self._name, upload, repository, data)
+        now = self._world.clock.now()
+        session = Session(self._name, upload, repository, data, Moving(repository, now, [Span(began, now)]))
         self._world.sessions.append(session)
+        self._world.ledger.oracle.uploads.append(session.moving)
         return session
 
     async def _come_back(self, session: Session) -> None:
@@ -352,7 +245,7 @@ class Client:
             self._world.sessions.remove(session)
 
     async def _push_and_cancel(self) -> None:
-        session = await self._start(self._one(REPOSITORIES), self._one(self._world.blobs))
+        session = await self._start(self._one(self._world.repositories), self._one(self._world.blobs))
         await self._append(session, 0, len(session.data) // 2)
         if self._draw() < 0.5:
             await self._cancel(session)
@@ -373,10 +266,10 @@ class Client:
                 size = await self._append(session, size, stop)
 
     async def _size(self, session: Session) -> int:
-        size = await self._ask(
+        size = await self._ask_of(
+            session,
             f"size of {session.upload[:6]}",
             lambda origin: uploads.size(self._registry, origin, session.repository, session.upload),
-            refusals=self._gone(session),
         )
         self._acknowledge(session, size)
         return size
@@ -384,8 +277,10 @@ class Client:
     async def _append(self, session: Session, offset: int, stop: int) -> int:
         data = session.data[offset:stop]
         breaks_at = self._world.clock.below(len(data) + 1) if self._draw() < 0.1 else None
+        began = self._world.clock.now()
         session.unanswered = True
-        size = await self._ask(
+        size = await self._ask_of(
+            session,
             f"append {offset}-{stop} to {session.upload[:6]}",
             lambda origin: uploads.append(
                 self._registry,
@@ -396,24 +291,26 @@ class Client:
                 offset,
                 self._body(data, breaks_at=breaks_at),
             ),
-            refusals=self._gone(session) | _INTERRUPTIONS | {QuotaExceeded: whatever},
+            refusals=_INTERRUPTIONS | {QuotaExceeded: whatever},
         )
         session.unanswered = False
-        assert size == stop or session.ending, f"{session} has {size} bytes after {stop} came"
+        assert size == stop or self._may_be_gone(session), f"{session} has {size} bytes after {stop} came"
+        session.moving.moves.append(Span(began, self._world.clock.now()))
         self._acknowledge(session, size)
         return size
 
     def _acknowledge(self, session: Session, size: int) -> None:
-        assert session.ending or session.acknowledged <= size, f"{session} has only {size} bytes"
+        assert session.acknowledged <= size or self._may_be_gone(session), f"{session} has only {size} bytes"
         session.acknowledged = size
 
     async def _finish(self, session: Session, digest: Digest) -> None:
-        session.ending = True
+        self._end(session)
         repository, offset = session.repository, session.acknowledged
         rest = session.data[offset:]
         right = digest == Digest.of(session.data)
         try:
-            await self._ask(
+            await self._ask_of(
+                session,
                 f"finish {session.upload[:6]} from {offset} as {digest[:15]}",
                 lambda origin: uploads.finish(
                     self._registry,
@@ -426,8 +323,7 @@ class Client:
                     self._body(rest) if rest or self._draw() < 0.5 else None,
                 ),
                 answer=lambda _: lambda model: model.has_blob(repository, digest),
-                refusals=self._gone(session)
-                | _INTERRUPTIONS
+                refusals=_INTERRUPTIONS
                 | {QuotaExceeded: whatever}
                 | ({} if right and not session.torn else {DigestInvalid: whatever}),
                 causes=[Change("blob.pushed", repository, digest)],
@@ -444,22 +340,45 @@ class Client:
         self._world.sessions.remove(session)
 
     async def _cancel(self, session: Session) -> None:
-        session.ending = True
-        await self._ask(
+        self._end(session)
+        await self._ask_of(
+            session,
             f"cancel {session.upload[:6]}",
             lambda origin: uploads.cancel(self._registry, self._sessions, origin, session.repository, session.upload),
-            refusals=self._gone(session) | {UploadTakenOver: whatever},
+            refusals={UploadTakenOver: whatever},
         )
         self._world.sessions.remove(session)
 
-    def _gone(self, session: Session) -> Refusals:
-        """A session may be unknown only if its client asked to end it, the power went, or a quota may have cut it."""
-        return {BlobUploadUnknown: whatever} if session.ending or session.torn or session.unanswered else {}
+    def _end(self, session: Session) -> None:
+        session.ending = True
+        session.moving.ended = min(session.moving.ended, self._world.clock.now())
+
+    async def _ask_of(
+        self,
+        session: Session,
+        text: str,
+        call: Callable[[Origin], Coroutine[Any, Any, T]],
+        *,
+        refusals: Refusals | None = None,
+        **known: Any,
+    ) -> T:
+        """Ask for something of a session; it is unknown only where it may be gone."""
+        try:
+            return await self._ask(text, call, refusals={BlobUploadUnknown: whatever} | (refusals or {}), **known)
+        except BlobUploadUnknown:
+            assert self._may_be_gone(session), f"{session} is gone"
+            raise
+
+    def _may_be_gone(self, session: Session) -> bool:
+        """Whether its client asked to end it, the power went, a quota may have cut it, or no byte came for long."""
+        moved_at = max(span.began for span in session.moving.moves)
+        abandoned_at = moved_at + self._world.rules.uploads_seconds - MOVED_SECONDS
+        return session.ending or session.torn or session.unanswered or abandoned_at <= self._world.clock.now()
 
     # --- pulling, listing, deleting -----------------------------------------------------------------------------
 
     async def _pull(self) -> None:
-        repository, name = self._one(REPOSITORIES), self._one(TAGS)
+        repository, name = self._one(self._world.repositories), self._one(TAGS)
         stored = await self._ask(
             f"pull {repository}:{name}",
             lambda _: manifests.get(self._registry, repository, name),
@@ -473,19 +392,31 @@ class Client:
 
     async def _pull_blob(self, repository: str, data: bytes) -> None:
         digest = Digest.of(data)
+        asked_at = self._world.clock.now()
         blob = await self._ask(
             f"pull blob {repository}@{digest[:15]}",
             lambda _: blobs.get(self._registry, repository, digest),
             answer=lambda _: lambda model: model.has_blob(repository, digest),
             refusals={BlobUnknown: lambda model: not model.has_blob(repository, digest)},
         )
-        assert await self._ask(f"read {digest[:15]}", lambda _: self._read(blob.location)) == data
+        try:
+            found = await self._ask(
+                f"read {digest[:15]}", lambda _: self._read(blob.location), refusals={Gone: whatever}
+            )
+        except Gone:
+            # It was there when it was asked for, so it takes at least this long until its bytes go.
+            assert self._world.clock.now() >= asked_at + self._world.rules.condemned_seconds, f"{digest} is gone"
+            raise
+        assert found == data
 
     async def _read(self, location: str) -> bytes:
-        return b"".join([chunk async for chunk in self._registry.blobs.read(location)])
+        try:
+            return b"".join([chunk async for chunk in self._registry.blobs.read(location)])
+        except BlobMissing:
+            raise Gone from None
 
     async def _list(self) -> None:
-        repository, subject = self._one(REPOSITORIES), self._world.images[0]
+        repository, subject = self._one(self._world.repositories), self._world.images[0]
         read = self._registry.db.read
         await self._ask(
             f"list the tags of {repository}",
@@ -517,7 +448,7 @@ class Client:
         )
 
     async def _delete_a_tag(self) -> None:
-        repository, name = self._one(REPOSITORIES), self._one(TAGS)
+        repository, name = self._one(self._world.repositories), self._one([*TAGS, *self._world.companion_tags])
         await self._ask(
             f"delete {repository}:{name}",
             lambda origin: tags.delete(self._registry, origin, repository, name),
@@ -529,7 +460,7 @@ class Client:
         )
 
     async def _delete_a_manifest(self) -> None:
-        repository, digest = self._one(REPOSITORIES), self._one(self._world.contents)
+        repository, digest = self._one(self._world.repositories), self._one(self._world.contents)
         await self._ask(
             f"delete manifest {repository}@{digest[:15]}",
             lambda origin: manifests.delete(self._registry, origin, repository, digest),
@@ -540,14 +471,14 @@ class Client:
             },
             causes=[
                 Change("manifest.deleted", repository, digest),
-                *(Change("tag.deleted", repository, digest, name) for name in TAGS),
+                *(Change("tag.deleted", repository, digest, name) for name in (*TAGS, *self._world.companion_tags)),
             ],
             must_cause=True,
             durable=True,
         )
 
     async def _delete_a_blob(self) -> None:
-        await self._delete_blob(self._one(REPOSITORIES), Digest.of(self._one(self._world.blobs)))
+        await self._delete_blob(self._one(self._world.repositories), Digest.of(self._one(self._world.blobs)))
 
     async def _delete_blob(self, repository: str, digest: Digest) -> None:
         await self._ask(

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from homeport.oci.digest import Digest
+from homeport.testing.invariants import Told
 from homeport.testing.model import Change, Model
+from tests.simulation.oracle import SWEEP, Oracle, Span
 
 Witness = Callable[[Model], bool]
 
@@ -20,6 +22,9 @@ class Request:
     since: int
     began_at: float
     until: int | None = None
+    ended_at: float = 0.0
+    #: Whether it takes effect bit by bit: each of its changes may have been seen without the next.
+    gradual: bool = False
     #: What must have been true at some moment between the two, for the answer to be right.
     witness: Witness | None = None
     #: The answer says that something was changed by this very request.
@@ -32,9 +37,10 @@ class Request:
 
 @dataclass
 class Ledger:
-    """Every request, and the model that is fed with the events."""
+    """Every request, the model that is fed with the events, and the oracle that judges the sweep's."""
 
     model: Model
+    oracle: Oracle
     requests: dict[str, Request] = field(default_factory=dict)
     last_event: int = 0
     #: When a client was last told that a digest is in a repository.
@@ -49,7 +55,7 @@ class Ledger:
             if not request.durable:
                 request.witness, request.promises = None, ()
 
-    def review(self, changes: Iterable[tuple[int, str | None, Change]]) -> None:
+    def review(self, changes: Iterable[Told]) -> None:
         """Go through the events since the last review; raises `AssertionError` for what no order explains.
 
         Requests that ran at once may have taken effect in any order; the events tell in which they did.
@@ -57,22 +63,32 @@ class Ledger:
         open_ = [request for request in self.requests.values() if request.witness is not None]
         effective: set[str] = set()
         open_ = self._satisfy(open_)
-        for run, group in groupby(changes, key=lambda change: change[1]):
+        for answered in self.requests.values():
+            if answered.until is not None:
+                for promise in answered.promises:
+                    self.oracle.told[promise].append(Span(answered.began_at, answered.ended_at))
+        for run, group in groupby(changes, key=lambda told: told.run):
             request = self.requests.get(run or "")
             effective.add(run or "")
-            for number, _, change in group:
-                assert request is not None, f"nobody asked for {change}"
-                assert change in request.causes, f"{request.text} caused {change}"
-                self.model.apply(change)
-                self.last_event = number
+            for told in group:
+                if run == SWEEP:
+                    self.oracle.check(told, self.model)
+                else:
+                    assert request is not None, f"nobody asked for {told}"
+                    assert told.change in request.causes, f"{request.text} caused {told}"
+                self.oracle.note(told, self.model)
+                self.model.apply(told.change)
+                self.last_event = told.id
+                if request is None or request.gradual:
+                    open_ = self._satisfy(open_)
             open_ = self._satisfy(open_)
         assert not open_, f"was never true while it was asked: {[request.text for request in open_]}"
-        for request in self.requests.values():
-            if request.must_cause and request.until is not None:
-                assert request.run in effective, f"{request.text} was answered, and changed nothing"
-            if request.until is not None:
-                for promise in request.promises:
-                    self.promised[promise] = max(request.began_at, self.promised.get(promise, 0.0))
+        for answered in self.requests.values():
+            if answered.until is not None:
+                caused = not answered.must_cause or answered.run in effective
+                assert caused, f"{answered.text} was answered, and changed nothing"
+                for promise in answered.promises:
+                    self.promised[promise] = max(answered.began_at, self.promised.get(promise, 0.0))
         self.requests.clear()
 
     def check_promises(self, kept: Mapping[tuple[str, Digest], float], keep_seconds: float) -> None:

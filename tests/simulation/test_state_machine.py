@@ -95,9 +95,9 @@ class RegistryMachine(RuleBasedStateMachine):
             refusal = type(error)
         assert answer is refusal if isinstance(answer, type) else refusal is None, f"{answer} and not {refusal}"
         events = run(self.clock, lambda: self.database.read(invariants.changes, self.events_seen))
-        assert Counter(change for _, _, change in events) == Counter(changes)
+        assert Counter(told.change for told in events) == Counter(changes)
         if events:
-            self.events_seen = events[-1][0]
+            self.events_seen = events[-1].id
         return answer
 
     # --- uploads ------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 - Live rows whose bytes are missing or cut short are told, and mended where the trash has the bytes.
 - Links that nothing refers to and nobody was asked to look at are looked at; and what belongs to a subject, since only
   a look from there finds manifests that keep one another.
+- Write holds that have lapsed are dropped: of a blob that stays, nobody else does that before its next push.
 
 Holds: where more bytes are unknown than an accident leaves, or somebody else keeps facts about them, none is touched
 and it is told: then it is the database that is wrong; where no blob is there at all, it is the disk. Each step is
@@ -92,6 +93,7 @@ class Walker:
         await self._along_rows(found)
         await self._along_trash(found)
         await self._along_links(found)
+        await self._along_holds()
         return found
 
     # --- bytes --------------------------------------------------------------------------------------------------
@@ -196,6 +198,14 @@ class Walker:
                 found.forgotten += asked if ask is _ask_for_unattended else 0
                 after = page[-1].key
                 await self._pace.rest()
+
+    # --- holds --------------------------------------------------------------------------------------------------
+
+    async def _along_holds(self) -> None:
+        """Drop what pushes that died said of what they write."""
+        registry = self._registry
+        while await registry.db.jot(blobs.forget_lapsed_holds, registry.clock.now(), BATCH) == BATCH:
+            await self._pace.rest()
 
 
 #: A place on the way: a repository, and what tells its links apart.

@@ -303,6 +303,14 @@ def retire(tx: Transaction, registry: Registry, digest: Digest, found: Condition
     tx.run("DELETE FROM blobs WHERE digest = ?", (digest,))
 
 
+def forget_lapsed_holds(tx: Transaction, now: float, limit: int) -> int:
+    """Drop at most `limit` holds that have lapsed, of pushes that died; how many those were. None is ever renewed."""
+    return tx.run(
+        "DELETE FROM holds WHERE (digest, upload) IN (SELECT digest, upload FROM holds WHERE expires_at <= ? LIMIT ?)",
+        (now, limit),
+    )
+
+
 def purge(tx: Transaction, registry: Registry, digest: Digest) -> int:
     """Nobody can have the blob back: if its bytes are still in their place they go for good when the sweep moves them.
 
@@ -342,17 +350,11 @@ def is_loose(tx: Transaction, repository_id: int, digest: Digest) -> bool:
     )
 
 
-def placed(tx: Transaction, digest: Digest) -> Blob | None:
-    """The blob whose bytes were durable in this place when its row was last written: it is live, or condemned."""
-    row = tx.one(
-        "SELECT size, location FROM blobs WHERE digest = ? AND state IN ('live', 'condemned') AND location IS NOT NULL",
-        (digest,),
-    )
-    return Blob(digest, *row) if row else None
-
-
 def on_the_way(tx: Transaction, registry: Registry, digest: Digest) -> list[TrashedBlob]:
-    """Where the bytes of a condemned blob are, if a crash came between their move and its commit."""
+    """Where the bytes of a condemned blob go. They are there if a crash came between their move and its commit.
+
+    Else they are in their place still, but perhaps not durably: they may be of a push that died, which a walk found.
+    """
     row = tx.one(
         "SELECT size, location, trash FROM blobs WHERE digest = ? AND location IS NOT NULL AND trash IS NOT NULL",
         (digest,),

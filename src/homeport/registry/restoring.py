@@ -32,9 +32,9 @@ _PAGE: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    """Where the bytes of a digest may be."""
+    """Where the bytes of a digest may be: durably in their place, or where they have to be brought back from."""
 
-    present: Blob | None
+    live: Blob | None
     trashed: Sequence[TrashedBlob]
 
 
@@ -68,8 +68,8 @@ def has_manifest(tx: Transaction, repository: str, digest: Digest) -> bool:
 
 
 def _hold(tx: Transaction, registry: Registry, digest: Digest, upload: str) -> _Sources:
-    blobs.hold(tx, registry, digest, upload)
-    return _Sources(blobs.placed(tx, digest), [*blobs.on_the_way(tx, registry, digest), *trash.bytes_of(tx, digest)])
+    live = blobs.hold(tx, registry, digest, upload)
+    return _Sources(live, [*blobs.on_the_way(tx, registry, digest), *trash.bytes_of(tx, digest)])
 
 
 def _offer(
@@ -259,9 +259,9 @@ async def _keep(registry: Registry, repository: str, digest: Digest) -> bool:
 
 async def _place(registry: Registry, digest: Digest, sources: _Sources) -> tuple[Blob, TrashedBlob | None]:
     """The bytes in their place, durably, and what was taken from the trash for that."""
-    present = sources.present
-    if present is not None and await registry.blobs.stat(present.location) == present.size:
-        return present, None
+    live = sources.live
+    if live is not None and await registry.blobs.stat(live.location) == live.size:
+        return live, None
     for trashed in sources.trashed:
         try:
             location = await registry.blobs.restore(trashed.location, digest)

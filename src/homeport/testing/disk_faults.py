@@ -289,18 +289,27 @@ class FailingDisk(Disk):
     """Hands everything to `disk`, counts it, and fails operation `fail_at` (the first is 1; 0: none) with `number`.
 
     `forever`: and all that come after it. `done`: the operation is carried out all the same, and fails then, as one
-    may that was on its way when the disk broke. Closing and hints do not count, since nothing hangs on them.
+    may that was on its way when the disk broke. Closing and hints do not count, since nothing hangs on them; with
+    `only` nothing counts but operations of that name.
     """
 
     def __init__(
-        self, disk: Disk, fail_at: int = 0, *, forever: bool = False, done: bool = False, number: int = errno.EIO
+        self,
+        disk: Disk,
+        fail_at: int = 0,
+        *,
+        forever: bool = False,
+        done: bool = False,
+        number: int = errno.EIO,
+        only: str | None = None,
     ) -> None:
         self._disk = disk
         self._fail_at = fail_at
         self._forever = forever
         self._done = done
         self._number = number
-        #: The names of the operations so far.
+        self._only = only
+        #: The names of the operations so far that count.
         self.operations: list[str] = []
 
     def mend(self) -> None:
@@ -308,11 +317,14 @@ class FailingDisk(Disk):
         self._fail_at = 0
 
     def _do(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        self.operations.append(function.__name__)
-        count = len(self.operations)
-        if count != self._fail_at and not (self._forever and 0 < self._fail_at < count):
+        broken = self._forever and 0 < self._fail_at <= len(self.operations)
+        breaks = False
+        if self._only in (None, function.__name__):
+            self.operations.append(function.__name__)
+            breaks = len(self.operations) == self._fail_at
+        if not breaks and not broken:
             return function(*args, **kwargs)
-        if self._done and count == self._fail_at:
+        if self._done and breaks:
             result = function(*args, **kwargs)
             if isinstance(result, int) and function.__name__.startswith("open"):
                 self._disk.close(result)

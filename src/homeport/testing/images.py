@@ -54,14 +54,16 @@ def image(layers: Sequence[bytes], *, config: bytes = b"{}", subject: Image | No
     return Image(_manifest(document, mediatype.OCI_MANIFEST), blobs)
 
 
-def index(children: Iterable[Image]) -> Image:
-    """An index of these images."""
+def index(children: Iterable[Image], *, subject: Image | None = None) -> Image:
+    """An index of these images; with a subject, one that belongs to it."""
     images = tuple(children)
     document: dict[str, object] = {
         "schemaVersion": 2,
         "mediaType": mediatype.OCI_INDEX,
         "manifests": [_descriptor(child.media_type, child.data) for child in images],
     }
+    if subject is not None:
+        document["subject"] = _descriptor(subject.media_type, subject.data)
     return Image(_manifest(document, mediatype.OCI_INDEX), children=images)
 
 

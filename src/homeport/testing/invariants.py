@@ -1,13 +1,14 @@
 """What must be true of a registry between any two of its transactions, looked at behind the backs of its modules.
 
-`facts` and `same` look at one snapshot of the database, `content` at the bytes, `check` at all of it. They return a
-sentence for each thing that is wrong, and none where all is well.
+`facts`, `trash` and `same` look at one snapshot of the database, `content` at the bytes, `check` at all of it. They
+return a sentence for each thing that is wrong, and none where all is well.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from homeport import events
 from homeport.db.database import Transaction
@@ -25,6 +26,16 @@ class Broken(AssertionError):
     """Something that must be true is not."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A change of images as the log tells it: by which request or run, and when."""
+
+    id: int
+    run: str | None
+    at: float
+    change: Change
+
+
 async def check(registry: Registry) -> None:
     """Raise `Broken` unless facts and bytes are as they must be."""
     wrong = await registry.db.read(facts, registry.rules)
@@ -38,7 +49,14 @@ async def check(registry: Registry) -> None:
 
 def facts(tx: Transaction, rules: Rules) -> list[str]:
     """What is wrong among the rows."""
-    return [*_links(tx), *_manifests(tx, rules), *_history(tx), *_quotas(tx)]
+    return [
+        *_links(tx),
+        *_manifests(tx, rules),
+        *_history(tx),
+        *_quotas(tx),
+        *unattended(tx),
+        *_listed_and_linked(tx),
+    ]
 
 
 def _links(tx: Transaction) -> Iterator[str]:
@@ -138,13 +156,71 @@ def same(tx: Transaction, model: Model) -> list[str]:
     ]
 
 
-def changes(tx: Transaction, after: int) -> list[tuple[int, str | None, Change]]:
-    """The changes of images that came after an event: its id, what it belongs to, and the change."""
+def unattended(tx: Transaction) -> list[str]:
+    """What nothing refers to and nobody was asked to look at, so that it would stay for ever."""
+    links = tx.all("SELECT repository_id, digest FROM attended_links WHERE NOT attended")
+    lost = tx.all("SELECT digest FROM attended_blobs WHERE NOT attended")
     return [
-        (event.id, event.run, Change(event.kind, event.repository, Digest(event.digest), event.tag))
+        *(f"nobody looks at the link of repository {repository_id} to {digest}" for repository_id, digest in links),
+        *(f"nobody looks at the blob {digest}" for (digest,) in lost),
+    ]
+
+
+def _listed_and_linked(tx: Transaction) -> Iterator[str]:
+    for repository, digest in tx.all(
+        "SELECT repository, digest FROM trashed_links INTERSECT SELECT repository, digest FROM held_blobs"
+    ):
+        yield f"{repository}@{digest} is there and in the trash as well"
+
+
+def trash(tx: Transaction, rules: Rules, now: float, purged: Mapping[tuple[str, Digest], float]) -> list[str]:
+    """What was deleted not long ago and cannot be brought back; `purged` is when somebody let go of it for good."""
+    listed = set(tx.all("SELECT repository, digest FROM trashed_links"))
+    deleted: dict[tuple[str, Digest], float] = {}
+    for told in changes(tx, 0):
+        where = told.change.repository, told.change.digest
+        if told.change.kind in ("blob.deleted", "manifest.deleted"):
+            deleted[where] = told.at
+        elif told.change.tag is None:
+            deleted.pop(where, None)
+    return [
+        f"{repository}@{digest} was deleted and is not in the trash"
+        for (repository, digest), at in deleted.items()
+        if at + rules.trash_seconds > now
+        and purged.get((repository, digest), 0.0) < at
+        and (repository, digest) not in listed
+    ]
+
+
+def changes(tx: Transaction, after: int) -> list[Told]:
+    """The changes of images that came after an event."""
+    return [
+        Told(
+            event.id,
+            event.run,
+            event.happened_at,
+            Change(event.kind, event.repository, Digest(event.digest), event.tag),
+        )
         for event in _events(tx, after)
         if event.repository is not None and event.digest is not None
     ]
+
+
+def restorable(tx: Transaction, store: BlobStore) -> dict[Digest, list[str]]:
+    """Every digest that the trash lists, and where its bytes may be besides their own place."""
+    places: dict[Digest, list[str]] = {}
+    for (digest,) in tx.all("SELECT DISTINCT digest FROM trashed_links ORDER BY digest"):
+        kept = tx.all("SELECT location FROM trashed_blobs WHERE digest = ?", (digest,))
+        # A crash may have come between the move of a condemned blob and its commit.
+        moved = tx.all(
+            "SELECT location, trash FROM blobs WHERE digest = ? AND location IS NOT NULL AND trash IS NOT NULL",
+            (digest,),
+        )
+        places[Digest(digest)] = [
+            *(location for (location,) in kept),
+            *(store.trash_location(location, name) for location, name in moved),
+        ]
+    return places
 
 
 def live_blobs(tx: Transaction) -> list[Blob]:

@@ -2,7 +2,8 @@
 
 It holds sets where the registry has tables, and no bytes, time, holds or promises. Its operations answer as the
 registry's do, by returning the changes that they make or raising the same error. A `Change` is what the registry writes
-an event for; `apply` makes one change and refuses one that must never happen.
+an event for; `apply` makes one change and refuses one that must never happen, and `why_kept` says what no cleanup may
+take.
 
 So it is of use in two ways: in step with a registry that one client uses (same operation, same answer), and fed with
 the events of one that many use at once (whose order they tell), to say what must be visible after each of them.
@@ -11,9 +12,10 @@ the events of one that many use at once (whose order they tell), to say what mus
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from homeport.oci import companions
 from homeport.oci.digest import Digest
 from homeport.oci.errors import (
     BlobUnknown,
@@ -86,11 +88,16 @@ class Model:
 
     def parents(self, repository: str, digest: Digest) -> list[Digest]:
         """The manifests of the repository that name the digest."""
-        return [
-            parent
-            for parent in self.repositories[repository].manifests
-            if any(reference.digest == digest for reference in self._contents[parent].references)
-        ]
+        return [parent for parent in self.repositories[repository].manifests if digest in self.named_by(parent)]
+
+    def named_by(self, digest: Digest) -> set[Digest]:
+        """What the digest names, if it is a manifest."""
+        found = self._contents.get(digest)
+        return {reference.digest for reference in found.references} if found is not None else set()
+
+    def all_named_by(self, digest: Digest) -> set[Digest]:
+        """The digest, what it names, and what that names."""
+        return self._closure([digest], self.named_by)
 
     def missing(self, repository: str, digest: Digest) -> list[Digest]:
         """What the repository would need to take this manifest in, and does not have."""
@@ -108,13 +115,83 @@ class Model:
         """The repositories that have something."""
         return {name: repository for name, repository in self.repositories.items() if repository.links}
 
+    # --- what must stay -----------------------------------------------------------------------------------------
+
+    def why_kept(self, repository: str, digest: Digest, in_use: Collection[Digest] = ()) -> str | None:
+        """Why no cleanup may take the digest out of the repository, whatever the time is; None: nothing keeps it.
+
+        `in_use`: the digests that run somewhere.
+        """
+        if digest in self.reachable(repository, in_use):
+            return "a tag or somebody who uses it leads to it"
+        if self.parents(repository, digest):
+            return "a manifest names it"
+        if self._subjects(repository, digest) - self._held_by(repository, digest):
+            return "its subject is here"
+        return None
+
+    def is_knotted(self, repository: str, digest: Digest) -> bool:
+        """Whether this, or something near it, names its own subject, so that each keeps the other."""
+        around = self._closure(
+            [digest],
+            lambda one: {
+                *self.named_by(one),
+                *self.parents(repository, one),
+                *self._companions(repository, one),
+                *self._subjects(repository, one),
+            },
+        )
+        return any(self._subjects(repository, one) & self._held_by(repository, one) for one in around)
+
+    def _held_by(self, repository: str, digest: Digest) -> set[Digest]:
+        """What stays while the digest does."""
+        return self._closure([digest], lambda one: self.named_by(one) | self._companions(repository, one))
+
+    def reachable(self, repository: str, in_use: Collection[Digest] = ()) -> set[Digest]:
+        """What tags and users lead to: that, all that it names, and what belongs to any of it."""
+        here = self.repositories[repository]
+        roots = {digest for tag, digest in here.tags.items() if companions.subject(tag) is None}
+        if in_use:
+            # An image is known by its manifest, or by something that it names; a blob that nothing names runs nowhere.
+            roots |= {found for found in here.manifests if not self.all_named_by(found).isdisjoint(in_use)}
+        return here.links & self._closure(roots, lambda one: self.named_by(one) | self._companions(repository, one))
+
+    def _subjects(self, repository: str, digest: Digest) -> set[Digest]:
+        """The manifests of the repository that this one belongs to, by itself or by one of its tags."""
+        return {
+            found for found in self.repositories[repository].manifests if digest in self._companions(repository, found)
+        }
+
+    def _companions(self, repository: str, digest: Digest) -> set[Digest]:
+        """What belongs to the manifest, if the repository has it."""
+        here = self.repositories[repository]
+        if digest not in here.manifests:
+            return set()
+        signed = {
+            found
+            for tag, found in here.tags.items()
+            if (subject := companions.subject(tag)) is not None and digest.startswith(subject)
+        }
+        return signed | {found for found in here.manifests if self._contents[found].subject == digest}
+
+    @staticmethod
+    def _closure(begin: Iterable[Digest], step: Callable[[Digest], set[Digest]]) -> set[Digest]:
+        found: set[Digest] = set()
+        waiting = list(begin)
+        while waiting:
+            one = waiting.pop()
+            if one not in found:
+                found.add(one)
+                waiting += step(one)
+        return found
+
     # --- changes ------------------------------------------------------------------------------------------------
 
     def apply(self, change: Change) -> None:
         """Make a change, or raise `Illegal`."""
         repository, digest, tag = self.repositories[change.repository], change.digest, change.tag
         match change.kind:
-            case "blob.pushed" | "blob.mounted":
+            case "blob.pushed" | "blob.mounted" | "blob.restored":
                 legal = digest not in repository.links
                 repository.links.add(digest)
             case "blob.deleted":

@@ -32,7 +32,7 @@ _EPOCH = 1_700_000_000.0
 _STEP_SECONDS_MAX = 0.002
 #: A job of a thread takes up to this long,
 _JOB_SECONDS_MAX = 0.05
-#: or, where the disk stalls, up to this long: longer than a write hold lasts.
+#: or, where the disk stalls, up to this long unless it was told otherwise: longer than a write hold lasts.
 _STALL_SECONDS_MAX = 1_200.0
 
 
@@ -52,6 +52,9 @@ class SimulatedClock(Clock):
         self._elapsed = 0.0
         #: Of how many jobs of threads one meets a disk that stalls.
         self.jobs_per_stall = 2_000
+        #: The same of jobs of one name, such as that which puts an upload in its place.
+        self.jobs_per_stall_of: dict[str, int] = {}
+        self.stall_seconds_max = _STALL_SECONDS_MAX
 
     def now(self) -> float:
         return _EPOCH + self._elapsed
@@ -98,23 +101,24 @@ class _InlineThreads(Threads):
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._closed:
             raise RuntimeError("these threads are closed")
+        jobs_per_stall = self._clock.jobs_per_stall_of.get(function.__name__, self._clock.jobs_per_stall)
         async with self._free:
-            await self._hesitate()
+            await self._hesitate(jobs_per_stall)
             try:
                 result = function(*args, **kwargs)
             except Exception:
-                await self._hesitate()
+                await self._hesitate(jobs_per_stall)
                 raise
-        await self._hesitate()
+        await self._hesitate(jobs_per_stall)
         return result
 
     def close(self) -> None:
         self._closed = True
 
-    async def _hesitate(self) -> None:
+    async def _hesitate(self, jobs_per_stall: int) -> None:
         draw = self._clock.random()
-        if draw < 1 / self._clock.jobs_per_stall:
-            await asyncio.sleep(self._clock.random() * _STALL_SECONDS_MAX)
+        if draw < 1 / jobs_per_stall:
+            await asyncio.sleep(self._clock.random() * self._clock.stall_seconds_max)
         elif draw < 0.5:
             await asyncio.sleep(self._clock.random() * _JOB_SECONDS_MAX)
         elif draw < 0.8:
