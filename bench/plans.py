@@ -27,10 +27,6 @@ def measure(bench: Bench) -> list[Row]:
     rows = {line: Row(line) for line in (SECONDS, MEMORY) if bench.wants(line)}
     if not rows:
         return []
-    if not _is_there():
-        for row in rows.values():
-            row.note = "this Homeport has no `cleanup plan` yet"
-        return list(rows.values())
     with noting_failure(rows.values(), servers.HOMEPORT), bench.place(servers.HOMEPORT) as folder:
         say(f"{SECONDS.name}: {servers.HOMEPORT} gets ready")
         # An image is a manifest, a config, a layer of its own, and three that all of its repository have.
@@ -45,11 +41,6 @@ def measure(bench: Bench) -> list[Row]:
             if MEMORY in rows:
                 rows[MEMORY].add(servers.HOMEPORT, peak_bytes / (1 << 20))
     return list(rows.values())
-
-
-def _is_there() -> bool:
-    command = [sys.executable, "-m", "homeport", "cleanup", "plan", "--help"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _plan(folder: Path) -> tuple[float, int]:
