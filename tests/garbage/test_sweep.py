@@ -6,11 +6,12 @@ import json
 import pytest
 
 from homeport.db.database import Parameters, Row, Transaction
-from homeport.garbage import sweep
+from homeport.garbage import sweep, why
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, ManifestBlobUnknown
 from homeport.oci.manifest import parse
 from homeport.registry import blobs, manifests, reviews, standing, tags
+from homeport.registry.retention import Retention
 from homeport.registry.standing import Standing
 from homeport.testing.images import Image, image, index
 from tests.garbage.cleaning import DAY, HOUR, LONG, Cleaning
@@ -402,3 +403,18 @@ def _index_of_its_subject() -> Image:
     document["subject"] = document["manifests"][0]
     media_type = document["mediaType"]
     return Image(parse(json.dumps(document).encode(), media_type))
+
+
+async def test_what_is_said_of_a_signature_without_its_image_is_what_is_done(cleaning: Cleaning) -> None:
+    await cleaning.push(SIGNATURE, cosign_tag())
+    said = await why.of_tag(cleaning.registry, REPOSITORY, cosign_tag())
+    assert [(reason.keeps, reason.text) for reason in said.reasons] == [
+        (True, "a client may rely on it"),
+        (False, "untagged"),
+    ]
+    cleaning.rule(retention=Retention(protected=(REPOSITORY,)))
+    await cleaning.sweep_after(LONG)
+    assert SIGNATURE.digest in await cleaning.digests()
+    cleaning.rule(retention=Retention())
+    await cleaning.sweep_after(LONG)
+    assert await cleaning.digests() == set()

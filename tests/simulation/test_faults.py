@@ -111,12 +111,12 @@ def test_an_offer_under_the_hold_of_another_upload(monkeypatch: pytest.MonkeyPat
 def test_bytes_that_go_before_the_row_was_condemned(monkeypatch: pytest.MonkeyPatch) -> None:
     look_at_blob = sweep._look_at_blob
 
-    def look_and_retire(tx: Transaction, registry: Registry, review: Review) -> Counter[str]:
-        counts = look_at_blob(tx, registry, review)
-        found = blobs.condition(tx, registry.clock.now(), review.digest)
+    def look_and_retire(tx: Transaction, registry: Registry, digest: Digest) -> Counter[str]:
+        counts = look_at_blob(tx, registry, digest)
+        found = blobs.condition(tx, registry.clock.now(), digest)
         if found is not None and found.state == "condemned" and found.changed_at == registry.clock.now():
-            blobs.retire(tx, registry, review.digest, found)
-            reviews.drop(tx, BLOB, review.digest)
+            blobs.retire(tx, registry, digest, found)
+            reviews.drop(tx, BLOB, digest)
             counts["trashed"] += 1
         return counts
 

@@ -51,7 +51,7 @@ async def of_tag(registry: Registry, repository: str, name: str) -> Found:
     """Why the tag stays, or goes. Raises `NameUnknown`, `ManifestUnknown`."""
     for decision in await _decisions(registry, repository):
         if decision.tag.name == name:
-            return _told(repository, decision)
+            return await _of_decision(registry, repository, decision)
     raise ManifestUnknown(f"{repository}:{name}")
 
 
@@ -66,7 +66,7 @@ async def of_digest(registry: Registry, repository: str, digest: Digest) -> Foun
 async def of_repository(registry: Registry, repository: str) -> AsyncIterator[Found]:
     """Every tag of the repository, and every manifest that no tag points at. Raises `NameUnknown`."""
     for decision in await _decisions(registry, repository):
-        yield _told(repository, decision)
+        yield await _of_decision(registry, repository, decision)
     after = ""
     while page := await registry.db.read(_manifests, repository, after):
         for digest, is_tagged in page:
@@ -82,6 +82,16 @@ async def _decisions(registry: Registry, repository: str) -> list[Decision]:
     if judgement is None:
         raise NameUnknown(repository)
     return list(judgement.decisions)
+
+
+async def _of_decision(registry: Registry, repository: str, decision: Decision) -> Found:
+    tag = decision.tag
+    found = _told(repository, decision)
+    if tag.companion_of is None and not policy.is_root(registry.rules.retention, repository, tag.name):
+        # It names a subject that is not here, so it keeps nothing, and goes with what it points at.
+        manifest = await of_digest(registry, repository, tag.digest)
+        return Found(found.name, tag.digest, manifest.reasons)
+    return found
 
 
 def _told(repository: str, decision: Decision) -> Found:
