@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
 from homeport.db.database import Parameters, Row, Transaction
 from homeport.garbage import sweep, why
+from homeport.garbage.sweep import Sweeper
+from homeport.observe import Log
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, ManifestBlobUnknown
 from homeport.oci.manifest import parse
@@ -14,7 +17,7 @@ from homeport.registry import blobs, manifests, reviews, standing, tags
 from homeport.registry.retention import Retention
 from homeport.registry.standing import Standing
 from homeport.testing.images import Image, image, index
-from tests.garbage.cleaning import DAY, HOUR, LONG, Cleaning
+from tests.garbage.cleaning import DAY, HOUR, LONG, Cleaning, Unpaced
 from tests.registry.world import ADA, REPOSITORY
 
 APP = image([b"layer one", b"layer two"])
@@ -418,3 +421,32 @@ async def test_what_is_said_of_a_signature_without_its_image_is_what_is_done(cle
     cleaning.rule(retention=Retention())
     await cleaning.sweep_after(LONG)
     assert await cleaning.digests() == set()
+
+
+async def test_no_bytes_move_before_it_is_durable_that_they_are_condemned(
+    cleaning: Cleaning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever condemned them: a power cut would bring the row back, live, and not the bytes."""
+    digest = await cleaning.blob(b"condemned by somebody else")
+    cleaning.pass_time(LONG)
+    other = Sweeper(cleaning.registry, Log(cleaning.said, cleaning.clock), cleaning.guard, Unpaced(cleaning.clock))
+    happened: list[str] = []
+    write, retire = cleaning.registry.db.write, cleaning.registry.blobs.retire
+
+    async def noted_write(fact: Any, *args: Any) -> Any:
+        happened.append(fact.__name__)
+        return await write(fact, *args)
+
+    def noted_retire(location: str, trash: str) -> str:
+        happened.append("moved")
+        return retire(location, trash)
+
+    await cleaning.sweeper.sweep()
+    monkeypatch.setattr(cleaning.registry.db, "write", noted_write)
+    monkeypatch.setattr(cleaning.registry.blobs, "retire", noted_retire)
+    await other.sweep()
+    assert await cleaning.state(digest) == "condemned"
+    cleaning.clock.wrong += 700  # The clock is set; no time has passed.
+    happened.clear()
+    await other.sweep()
+    assert happened[: happened.index("moved") + 1][-2:] == ["_nothing", "moved"]

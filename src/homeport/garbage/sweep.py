@@ -13,6 +13,7 @@ tried again later and stops nothing else. Nothing goes while the registry is rea
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -84,8 +85,8 @@ class Sweeper:
         self._log = log
         self._guard = guard
         self._pace = pace
-        #: Something was condemned of which it is not known yet that it is durable.
-        self._condemned = False
+        #: When, by the wall clock and by the monotonic one, all that was committed was last made durable.
+        self._flushed_at = (-math.inf, -math.inf)
         self._tidying: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
@@ -103,7 +104,6 @@ class Sweeper:
         try:
             while any([await self._take_turn(step) for step in steps]):
                 pass
-            await self._flush()
         finally:
             await self._tidied()
 
@@ -120,9 +120,11 @@ class Sweeper:
 
     async def sweep_now(self, untagged_seconds: float) -> None:
         """Look at everything that nothing refers to, due or not, with this grace; again until nothing more goes."""
-        while await self._look_at_everything(untagged_seconds):
-            pass
-        await self._flush()
+        try:
+            while await self._look_at_everything(untagged_seconds):
+                pass
+        finally:
+            await self._tidied()
 
     async def _look_at_everything(self, untagged_seconds: float) -> bool:
         """Look once at everything that nothing refers to; whether something went that may have kept something else."""
@@ -166,25 +168,29 @@ class Sweeper:
 
     async def _look_at(self, page: list[Review], untagged_seconds: float | None) -> Counter[str]:
         """Look at these, and have the folders taken away that bytes of theirs left empty; what went."""
-        if self._condemned and any(review.repository_id == BLOB for review in page):
-            await self._settle(page)
+        await self._settle(page)
         counts = await self._look_at_all(page, untagged_seconds)
-        self._condemned = self._condemned or bool(counts["condemned"])
         if counts["trashed"]:
             await self._tidied()
             self._tidying = asyncio.ensure_future(self._tidy())
         return counts
 
     async def _settle(self, page: list[Review]) -> None:
-        """No bytes move before it is durable that they are condemned, which all is that was committed until now."""
-        digests = [review.digest for review in page if review.repository_id == BLOB]
-        if await self._registry.db.read(blobs.any_condemned, digests):
-            await self._flush()
+        """No bytes move before it is durable that they are condemned, by whichever process that was.
 
-    async def _flush(self) -> None:
-        if self._condemned:
-            await self._registry.db.write(_nothing)
-            self._condemned = False
+        Two clocks are asked, since one may be set: what is old enough to move was condemned before the last flush if
+        that was within half of the time that lies between the two.
+        """
+        registry = self._registry
+        digests = [review.digest for review in page if review.repository_id == BLOB]
+        condemned_at = await registry.db.read(blobs.condemned_at, digests) if digests else None
+        if condemned_at is None:
+            return
+        now = registry.clock.now(), registry.clock.monotonic()
+        wall, monotonic = self._flushed_at
+        if condemned_at >= wall or now[1] - monotonic > registry.rules.condemned_seconds / 2:
+            await registry.db.write(_nothing)
+            self._flushed_at = now
 
     async def _tidy(self) -> None:
         with suppress(StorageError):
@@ -265,7 +271,7 @@ def look_at(tx: Transaction, registry: Registry, page: list[Review], untagged_se
             counts += _look_at_link(tx, registry, review, untagged_seconds)
     if counts["trashed"]:
         registry.blobs.sync_trash()
-    totals.add(tx, {name: count for name, count in counts.items() if name in totals.NAMES})
+    totals.add(tx, counts)
     return counts
 
 
@@ -332,7 +338,7 @@ def _look_at_blob(tx: Transaction, registry: Registry, digest: Digest) -> Counte
         return Counter()
     blobs.condemn(tx, registry, digest)
     reviews.look(tx, BLOB, digest, now + rules.condemned_seconds)
-    return Counter(condemned=1)
+    return Counter()
 
 
 def _put_off(tx: Transaction, registry: Registry, review: Review) -> None:

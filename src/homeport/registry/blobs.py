@@ -279,14 +279,15 @@ def condemn(tx: Transaction, registry: Registry, digest: Digest) -> None:
     )
 
 
-def any_condemned(tx: Transaction, digests: list[Digest]) -> bool:
-    """Whether one of the digests is condemned."""
+def condemned_at(tx: Transaction, digests: list[Digest]) -> float | None:
+    """When the last of these digests was condemned that are; None: none is."""
+    newest: list[float] = []
     for some in _batches(digests):
         marks = ",".join("?" * len(some))
-        sql = f"SELECT 1 FROM blobs WHERE digest IN ({marks}) AND state = 'condemned' LIMIT 1"  # noqa: S608 (marks only)
-        if tx.one(sql, some):
-            return True
-    return False
+        sql = f"SELECT max(changed_at) FROM blobs WHERE digest IN ({marks}) AND state = 'condemned'"  # noqa: S608 (marks only)
+        row = tx.one(sql, some)
+        newest += [row[0]] if row is not None and row[0] is not None else []
+    return max(newest, default=None)
 
 
 def retire(tx: Transaction, registry: Registry, digest: Digest, found: Condition) -> None:
