@@ -38,7 +38,7 @@ EVENTS: Final[dict[str, str]] = {
     "cleanup.confirmed": "A person said that the clock is right, so that things are deleted again.",
     "cleanup.released": "A person let a run remove what it had stopped at; the reason names the run.",
     "housekeeping.finished": "A housekeeping run ended; its detail is the summary.",
-    "quota-recount.finished": "New quotas were counted; its detail is the summary.",
+    "recount.finished": "New quotas were counted; its detail is the summary.",
     "notify.tested": "Somebody sent a sample to a target; the reason names the target.",
     "delivery.given_up": "A notification could not be delivered and is not tried any more; the reason says why.",
     "delivery.replayed": "Somebody asked for a notification to be sent again; the reason names it.",
@@ -53,7 +53,7 @@ EVENTS: Final[dict[str, str]] = {
 JOBS: Final[dict[str, str]] = {
     "cleanup": "Remove the tags that no rule keeps, then sweep, and tell all that went since the run before.",
     "housekeeping": "Forget what is older than the configuration keeps: events, ended jobs, deliveries, dead tokens.",
-    "quota-recount": "Count what new quotas have in their repositories; asked for by itself when `quotas` changes.",
+    "recount": "Count what new quotas have in their repositories; asked for by itself when `quotas` changes.",
 }
 
 

@@ -51,7 +51,7 @@ def test_docker_says_why_and_does_not_try_again(name: str, limited: Registry, cl
     repository = f"team/{name}"
     for mebibytes in (40, 7):  # Cut on the way; refused when all of it is there.
         begun = time.monotonic()
-        with pytest.raises(ClientFailedError, match=r"no room left.*team/\*\*: \d+ of 6291456 bytes are used\)\n"):
+        with pytest.raises(ClientFailedError, match=r"no room left.*team/\*\*: \d+ of 6291456 bytes are used\)\.\n"):
             push(repository, mebibytes)
         assert time.monotonic() - begun < SECONDS_MAX
     assert list((limited.server.data / "uploads").iterdir()) == []

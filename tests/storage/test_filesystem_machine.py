@@ -102,6 +102,7 @@ class StoreMachine(RuleBasedStateMachine):
         if digest in self.locations:
             location = self.store.retire(self.locations[digest], trash)
             assert location == self.store.retire(self.locations[digest], trash)
+            self.store.sync_trash()
             if digest in self.blobs:
                 self.trash[trash] = self.blobs.pop(digest)
 

@@ -15,7 +15,7 @@ def add(verbs: Verbs) -> None:
         "list",
         "List the quotas of the configuration, and how much of each is used.",
         list_quotas,
-        more="What is not counted yet is being counted by a job of the kind quota-recount.",
+        more="What is not counted yet is being counted by a job of the kind recount.",
     )
 
 

@@ -26,7 +26,7 @@ from homeport.registry import repositories
 from homeport.registry.registry import Registry
 
 #: The kind of job that counts new rules and forgets old ones.
-RECOUNT: Final = "quota-recount"
+RECOUNT: Final = "recount"
 #: How many links are counted, or digests forgotten, in one transaction.
 BATCH_ROWS: Final = 500
 
