@@ -106,6 +106,8 @@ class Program:
     works: bool
     #: Whether requests are being answered, which must not be slowed down.
     busy: Callable[[], bool] = field(default=lambda: False)
+    #: The same within the last second: between two requests of one client nobody is served for a moment.
+    asked_lately: Callable[[], bool] = field(default=lambda: False)
 
     @property
     def server_url(self) -> str:
@@ -173,7 +175,7 @@ async def open_program(
         environ=environ,
         follows=works,
     )
-    cleaner = _Cleaner.of(registry, log, busy=lambda: program.busy())  # noqa: PLW0108 (it is set later)
+    cleaner = _Cleaner.of(registry, log, busy=lambda: program.asked_lately())  # noqa: PLW0108 (it is set later)
     kinds = _kinds(registry, cleaner, lambda: program.settings)
     worker = _worker(registry, kinds, log, settings)
     program = Program(

@@ -22,6 +22,8 @@ from homeport.server.application import Application
 from homeport.server.context import Context, Options
 from homeport.server.listener import Certificate, Listener
 
+#: Whoever asked so lately asks again; what cleans up makes small steps meanwhile.
+LATELY_SECONDS = 1.0
 #: How often certificate files are looked at.
 CERTIFICATE_SECONDS = 5.0
 
@@ -39,6 +41,8 @@ class Server:
         self._certificate = _certificate(program.settings)
         context.gauges = lambda: {"requests_active": self._application.active}
         program.busy = lambda: self._application.in_front > 0
+        clock = program.registry.clock
+        program.asked_lately = lambda: clock.monotonic() - self._application.asked_at < LATELY_SECONDS
         program.secrets.on_change = self._secrets_changed
 
     @classmethod

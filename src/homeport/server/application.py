@@ -6,6 +6,7 @@ There is no stack of middleware: what happens to a request is written below, fro
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from functools import partial
@@ -58,6 +59,8 @@ class Application:
         #: what is left at its own pace.
         self.active = 0
         self.in_front = 0
+        #: When the last request began, on the monotonic clock.
+        self.asked_at = -math.inf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,6 +69,7 @@ class Application:
         clock = context.registry.clock
         started = clock.monotonic()
         self._requests += 1
+        self.asked_at = started
         self.active += 1
         request = self._request(scope, receive)
         handled = Handled()
