@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from homeport import events
-from homeport.db.database import Row, Transaction
+from homeport.db.database import Transaction
 from homeport.events import Origin
 from homeport.oci import manifest as oci_manifest
 from homeport.oci.companions import SUBJECT_CHARACTERS
@@ -208,15 +208,14 @@ def take_out(
         tags.remove(tx, registry, origin, repository, repository_id, tag, reason=why)
     if swept:
         reviews.look_at_named(tx, repository_id, digest, registry.clock.now())
-        named: list[Row] = []
     else:
         named = tx.all(
             "SELECT DISTINCT digest FROM manifest_references WHERE repository_id = ? AND manifest = ?",
             (repository_id, digest),
         )
+        for (target,) in named:
+            blobs.release(tx, registry, repository_id, target)
     tx.run("DELETE FROM manifests WHERE id = ?", (manifest_id,))
-    for (target,) in named:
-        blobs.release(tx, registry, repository_id, target)
     for companion in _companions(tx, repository_id, digest):
         blobs.look_at(tx, registry, repository_id, companion)
     blobs.take_out(tx, registry, origin, repository, repository_id, digest, reason=reason, manifest=(media_type, data))
