@@ -6,6 +6,7 @@ refused with its line. A secret is a reference, never a value. No other module r
 """
 
 from homeport.config.loading import ConfigError, Problem, changes, load, located
+from homeport.config.mirroring import Cache, Freshness, Mirror, MirroredImage, TagSelection, Upstream
 from homeport.config.references import SecretReference, SecretUnreadable, process_environment
 from homeport.config.settings import (
     Access,
@@ -40,11 +41,13 @@ __all__ = [
     "Access",
     "Address",
     "Bitwarden",
+    "Cache",
     "Cleanup",
     "Client",
     "ClientHost",
     "ConfigError",
     "Engine",
+    "Freshness",
     "Housekeeping",
     "ImmutableTags",
     "InUse",
@@ -52,6 +55,8 @@ __all__ = [
     "KeepRule",
     "Limits",
     "Log",
+    "Mirror",
+    "MirroredImage",
     "Problem",
     "Repositories",
     "Right",
@@ -62,8 +67,10 @@ __all__ = [
     "Server",
     "Settings",
     "Storage",
+    "TagSelection",
     "Target",
     "Tls",
+    "Upstream",
     "User",
     "Vaultwarden",
     "changes",

@@ -222,7 +222,8 @@ def _elsewhere(location: Location) -> str:
     wrong = str(location[-1])
     if hint := _did_you_mean(wrong, siblings(location[:-1])):
         return hint
-    return _did_you_mean(wrong, {setting.path[-1]: setting.name for setting in settings()})
+    named = {setting.path[-1]: setting.name for setting in reversed([*settings()])}  # Of several, the first is meant.
+    return _did_you_mean(wrong, named)
 
 
 def _did_you_mean(wrong: str, names: list[str] | dict[str, str]) -> str:

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from homeport.config.mirroring import Cache, Mirror, Upstream
 from homeport.config.plans import Cron, EventPattern, HeaderName, Place, Zone
 from homeport.config.references import LocalSecret, Secret
+from homeport.config.section import Section, setting
 from homeport.config.values import (
     Address,
     AgentGlob,
@@ -45,21 +47,7 @@ Rights = Annotated[tuple[Right, ...], BeforeValidator(parse_rights)]
 RightsOfMany = Annotated[tuple[Literal["pull", "push", "delete"], ...], BeforeValidator(parse_rights)]
 
 
-def _setting(default: Any, help_text: str, *, live: bool = False, **bounds: Any) -> Any:
-    return Field(default=default, description=help_text, json_schema_extra={"live": live}, **bounds)
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_is_default(cls, value: Any) -> Any:
-        # `server:` with nothing but comments below it is null in YAML.
-        return {} if value is None else value
-
-
-class Tls(_Section):
+class Tls(Section):
     """Serve HTTPS; both files are read again when they change."""
 
     certificate: FilePath = Field(
@@ -68,32 +56,32 @@ class Tls(_Section):
     key: FilePath = Field(description="The private key of the certificate, PEM.")
 
 
-class Server(_Section):
+class Server(Section):
     """How clients reach the registry."""
 
-    listen: Listen = _setting(
+    listen: Listen = setting(
         Address("127.0.0.1", 5000), "Where to listen, HOST:PORT; 0.0.0.0:5000 is every address of the machine."
     )
-    url: Url | None = _setting(
+    url: Url | None = setting(
         None, "The address that clients use, where it is not the one they send, as behind some proxies.", live=True
     )
-    tls: Tls | None = _setting(None, "Serve HTTPS; both files are read again when they change. Without it, plain HTTP.")
-    trusted_proxies: tuple[Network, ...] = _setting(
+    tls: Tls | None = setting(None, "Serve HTTPS; both files are read again when they change. Without it, plain HTTP.")
+    trusted_proxies: tuple[Network, ...] = setting(
         (), "Addresses or networks of proxies whose X-Forwarded-For, -Proto and -Host headers are believed.", live=True
     )
-    read_only: str | None = _setting(
+    read_only: str | None = setting(
         None, "Refuse every change and tell clients this reason; pulls go on.", live=True, min_length=1
     )
-    drain_seconds: Duration = _setting(30, "How long running requests may go on after the server is told to stop.")
-    body_idle_seconds: Duration = _setting(
+    drain_seconds: Duration = setting(30, "How long running requests may go on after the server is told to stop.")
+    body_idle_seconds: Duration = setting(
         300, "End a request whose body stands still for so long; its upload can be resumed.", live=True, gt=0
     )
-    token_seconds: Duration = _setting(
+    token_seconds: Duration = setting(
         300, "How long a bearer token of the token service is good for.", live=True, ge=60, le=86400
     )
 
 
-class User(_Section):
+class User(Section):
     """A user that the configuration names; it wins over one of the database with the same name."""
 
     password: Secret = Field(
@@ -102,7 +90,7 @@ class User(_Section):
     admin: Flag = Field(default=False, description="Whether the user may do everything.")
 
 
-class Rule(_Section):
+class Rule(Section):
     """Rights on the repositories of a pattern. The rights of all rules that match add up."""
 
     repositories: Pattern = Field(
@@ -118,18 +106,18 @@ class Rule(_Section):
     )
 
 
-class Access(_Section):
+class Access(Section):
     """Who may do what. The rights are pull, push, delete and admin."""
 
-    anonymous: RightsOfMany = _setting((), "Rights of clients that are not logged in, on every repository.", live=True)
-    signed_in: RightsOfMany = _setting(
+    anonymous: RightsOfMany = setting((), "Rights of clients that are not logged in, on every repository.", live=True)
+    signed_in: RightsOfMany = setting(
         ("pull", "push"), "Rights of every user that is logged in, on every repository.", live=True
     )
-    groups: Mapping[Name, tuple[Name, ...]] = _setting({}, "Groups and the users that are in them.", live=True)
-    users: Mapping[Name, User] = _setting(
+    groups: Mapping[Name, tuple[Name, ...]] = setting({}, "Groups and the users that are in them.", live=True)
+    users: Mapping[Name, User] = setting(
         {}, "Users beside those of `homeport user`, which cannot change these.", live=True
     )
-    rules: tuple[Rule, ...] = _setting((), "Rights by pattern of repository.", live=True)
+    rules: tuple[Rule, ...] = setting((), "Rights by pattern of repository.", live=True)
 
     @model_validator(mode="after")
     def _groups_are_known(self) -> Access:
@@ -140,28 +128,28 @@ class Access(_Section):
         return self
 
 
-class Limits(_Section):
+class Limits(Section):
     """The largest of what a client may send."""
 
-    manifest_bytes: Size = _setting(
+    manifest_bytes: Size = setting(
         "4MiB", "The largest manifest that is accepted.", live=True, ge=64 * 1024, le=64 * 1024**2
     )
-    page_entries: Count = _setting(
+    page_entries: Count = setting(
         10_000, "The most tags, repositories or referrers in one answer.", live=True, ge=1, le=100_000
     )
-    header_bytes: Size = _setting(
+    header_bytes: Size = setting(
         "64KiB", "The largest address and headers of one request.", live=True, ge=4096, le=1024**2
     )
 
 
-class Storage(_Section):
+class Storage(Section):
     """The room that is kept free. Below it uploads are refused with 507; pulls and deletes go on."""
 
-    reserve_percent: Number = _setting(2.0, "Keep this part of the disk free, in percent.", ge=0, le=90)
-    reserve_bytes: Size = _setting("1GiB", "Keep at least this much of the disk free.")
+    reserve_percent: Number = setting(2.0, "Keep this part of the disk free, in percent.", ge=0, le=90)
+    reserve_bytes: Size = setting("1GiB", "Keep at least this much of the disk free.")
 
 
-class _SomeTags(_Section):
+class _SomeTags(Section):
     repositories: Pattern = Field(
         description="Which repositories: team/app, team/* (one level), team/** (every level)."
     )
@@ -183,23 +171,23 @@ class ImmutableTags(_SomeTags):
     """Tags that, once pushed, are neither moved nor deleted."""
 
 
-class Repositories(_Section):
+class Repositories(Section):
     """What holds for repositories by their pattern."""
 
-    sparse: tuple[Pattern, ...] = _setting(
+    sparse: tuple[Pattern, ...] = setting(
         (), "Where an index may name manifests that are not here, as mirrors need.", live=True
     )
-    immutable: tuple[ImmutableTags, ...] = _setting(
+    immutable: tuple[ImmutableTags, ...] = setting(
         (),
         "Tags that, once pushed, are neither moved nor deleted; `latest` makes no exception.",
         live=True,
     )
-    protected: tuple[Pattern, ...] = _setting(
+    protected: tuple[Pattern, ...] = setting(
         (), "Where nothing goes by itself, whatever the rules say; people can delete there.", live=True
     )
 
 
-class ClientHost(_Section):
+class ClientHost(Section):
     """How Homeport calls one host. What stands here may be called even where somebody else named it."""
 
     ca: FilePath | None = Field(default=None, description="Authorities in PEM that are trusted for this host as well.")
@@ -211,24 +199,24 @@ class ClientHost(_Section):
     )
 
 
-class Client(_Section):
+class Client(Section):
     """How Homeport calls others."""
 
-    ca: tuple[FilePath, ...] = _setting((), "Authorities in PEM that are trusted beside the system's.", live=True)
-    proxy: ProxyUrl | None = _setting(
+    ca: tuple[FilePath, ...] = setting((), "Authorities in PEM that are trusted beside the system's.", live=True)
+    proxy: ProxyUrl | None = setting(
         None, "The HTTP proxy that every call goes through; what others name must resolve here too.", live=True
     )
-    direct: tuple[HostName, ...] = _setting(
+    direct: tuple[HostName, ...] = setting(
         (), "Hosts that are called without the proxy, each with all whose names end in it.", live=True
     )
-    hosts: Mapping[HostName, ClientHost] = _setting({}, "What holds for one host only.", live=True)
+    hosts: Mapping[HostName, ClientHost] = setting({}, "What holds for one host only.", live=True)
 
 
-class Log(_Section):
+class Log(Section):
     """What is written to standard error."""
 
-    level: Literal["info", "warning", "error"] = _setting("info", "The least that is written.", live=True)
-    format: Literal["text", "json"] = _setting("text", "Lines for people or for machines.")
+    level: Literal["info", "warning", "error"] = setting("info", "The least that is written.", live=True)
+    format: Literal["text", "json"] = setting("text", "Lines for people or for machines.")
 
 
 #: What a program is sent, and messages for people.
@@ -236,7 +224,7 @@ WebhookFormat: TypeAlias = Literal["standard", "cloudevents", "distribution", "e
 ChatFormat: TypeAlias = Literal["discord", "slack", "teams", "ntfy", "gotify", "apprise"]
 
 
-class Target(_Section):
+class Target(Section):
     """Somebody who is told what happens."""
 
     url: Place | None = Field(
@@ -276,23 +264,23 @@ class Target(_Section):
         return self
 
 
-class Vaultwarden(_Section):
+class Vaultwarden(Section):
     """A Vaultwarden or Bitwarden server. What it holds is referred to as vault:ITEM."""
 
-    url: ServerUrl = _setting(..., "Its address, such as https://vault.lan.", live=True, examples=["https://vault.lan"])
-    client_id: LocalSecret = _setting(
+    url: ServerUrl = setting(..., "Its address, such as https://vault.lan.", live=True, examples=["https://vault.lan"])
+    client_id: LocalSecret = setting(
         ...,
         "Where the client_id of the account's API key (user.…) is.",
         live=True,
         examples=["file:/run/secrets/vault_client_id"],
     )
-    client_secret: LocalSecret = _setting(
+    client_secret: LocalSecret = setting(
         ...,
         "Where the client_secret of the account's API key is.",
         live=True,
         examples=["file:/run/secrets/vault_client_secret"],
     )
-    password: LocalSecret = _setting(
+    password: LocalSecret = setting(
         ...,
         "Where the account's master password is; the key alone opens nothing.",
         live=True,
@@ -300,39 +288,39 @@ class Vaultwarden(_Section):
     )
 
 
-class Bitwarden(_Section):
+class Bitwarden(Section):
     """The official program `bw`, already logged in. What it can read is referred to as bw:ITEM."""
 
-    program: str = _setting("bw", "The program, by name or path.", live=True, min_length=1)
-    session: LocalSecret = _setting(
+    program: str = setting("bw", "The program, by name or path.", live=True, min_length=1)
+    session: LocalSecret = setting(
         "file:/run/secrets/bw_session_token", "Where the session token of its unlock is.", live=True
     )
-    state: FilePath | None = _setting(
+    state: FilePath | None = setting(
         None, "The folder with its data.json; its own default unless it is set.", live=True
     )
 
 
-class Secrets(_Section):
+class Secrets(Section):
     """Where references lead, and how long what was read is remembered (in memory only)."""
 
-    vaultwarden: Vaultwarden | None = _setting(None, "The vault that vault:ITEM is read from.")
+    vaultwarden: Vaultwarden | None = setting(None, "The vault that vault:ITEM is read from.")
     bw: Bitwarden = Bitwarden()
-    refresh_seconds: Duration = _setting(300, "How old what was read from a vault may get.", live=True, ge=10)
+    refresh_seconds: Duration = setting(300, "How old what was read from a vault may get.", live=True, ge=10)
 
 
-class Jobs(_Section):
+class Jobs(Section):
     """Runs: what happens by itself or by `homeport jobs run`."""
 
-    workers: Count = _setting(2, "How many run at once.", ge=1, le=64)
+    workers: Count = setting(2, "How many run at once.", ge=1, le=64)
 
 
-class Housekeeping(_Section):
+class Housekeeping(Section):
     """Forgetting what is old."""
 
-    schedule: Cron = _setting("30 4 * * *", "When it runs: minute hour day month weekday, or 'never'.", live=True)
-    keep_events: Duration = _setting("400d", "How long the audit log goes back.", live=True, ge=7 * 86400)
-    keep_jobs: Duration = _setting("30d", "How long ended jobs and their logs are kept.", live=True, ge=86400)
-    keep_deliveries: Duration = _setting(
+    schedule: Cron = setting("30 4 * * *", "When it runs: minute hour day month weekday, or 'never'.", live=True)
+    keep_events: Duration = setting("400d", "How long the audit log goes back.", live=True, ge=7 * 86400)
+    keep_jobs: Duration = setting("30d", "How long ended jobs and their logs are kept.", live=True, ge=86400)
+    keep_deliveries: Duration = setting(
         "30d", "How long notifications that were sent or given up are kept.", live=True, ge=86400
     )
 
@@ -387,42 +375,42 @@ def _differ(rules: tuple[KeepRule, ...]) -> tuple[KeepRule, ...]:
     return rules
 
 
-class Cleanup(_Section):
+class Cleanup(Section):
     """What goes by itself, and how long it can be brought back."""
 
-    schedule: Cron = _setting(
+    schedule: Cron = setting(
         "0 3 * * 0",
         "When the retention policy runs and the summary is sent: minute hour day month weekday, or 'never'."
         " What nothing refers to goes all the time.",
         live=True,
     )
-    skip_while_uploading: Flag = _setting(
+    skip_while_uploading: Flag = setting(
         False,
         "Skip a run while something is being pushed. Nothing that is being pushed is ever touched, also without this.",
         live=True,
     )
-    grace: Duration = _setting(
+    grace: Duration = setting(
         "24h", "How long something stays after the last reference to it was lost.", live=True, ge=3600
     )
-    untagged_after: Duration = _setting(
+    untagged_after: Duration = setting(
         "7d", "How long a manifest stays after its last tag was lost, unless a rule says otherwise.", live=True
     )
-    uploads_after: Duration = _setting("24h", "Forget an upload of which no byte came for so long.", live=True, ge=3600)
-    trash: Duration = _setting("7d", "How long what was deleted can be brought back.", live=True, ge=86400)
-    keep: Annotated[tuple[KeepRule, ...], AfterValidator(_differ)] = _setting(
+    uploads_after: Duration = setting("24h", "Forget an upload of which no byte came for so long.", live=True, ge=3600)
+    trash: Duration = setting("7d", "How long what was deleted can be brought back.", live=True, ge=86400)
+    keep: Annotated[tuple[KeepRule, ...], AfterValidator(_differ)] = setting(
         (),
         "The retention policy: of the rules that are about a tag, the one with the longest pattern of repositories"
         " decides; a tag that none is about stays.",
         live=True,
     )
-    not_pulls: tuple[AgentGlob, ...] = _setting(
+    not_pulls: tuple[AgentGlob, ...] = setting(
         ("homeport*", "*trivy*", "*grype*", "*syft*", "*clair*", "*regclient*", "*regsync*", "*harbor*", "diun*"),
         "Programs whose pulls do not count for `pulled_within`, by their User-Agent: scanners and mirrors.",
         live=True,
     )
 
 
-class Engine(_Section):
+class Engine(Section):
     """A container engine that is asked what it runs."""
 
     url: EngineUrl = Field(
@@ -443,19 +431,19 @@ class Engine(_Section):
         return self
 
 
-class InUse(_Section):
+class InUse(Section):
     """What runs somewhere is never deleted: container engines are asked."""
 
-    engines: Mapping[Name, Engine] = _setting(
+    engines: Mapping[Name, Engine] = setting(
         {}, "Docker or Podman engines that are asked what they run, each under a name of its own.", live=True
     )
-    keep_last: Count = _setting(
+    keep_last: Count = setting(
         2, "How many images that ran before are kept for each service and container.", live=True, ge=0, le=100
     )
-    refresh_seconds: Duration = _setting(60, "How often the engines are asked.", live=True, ge=5, le=3600)
+    refresh_seconds: Duration = setting(60, "How often the engines are asked.", live=True, ge=5, le=3600)
 
 
-class Quota(_Section):
+class Quota(Section):
     """How much the repositories of a pattern may hold together. Where several match, all of them hold."""
 
     repositories: Pattern = Field(
@@ -476,11 +464,11 @@ def _name_once(quotas: tuple[Quota, ...]) -> tuple[Quota, ...]:
     return quotas
 
 
-class Settings(_Section):
+class Settings(Section):
     """All settings. Everything has a default: an empty file is valid."""
 
-    data: FilePath = _setting(Path("homeport-data"), "The folder that holds everything; it is made if it is not there.")
-    database: FilePath | None = _setting(
+    data: FilePath = setting(Path("homeport-data"), "The folder that holds everything; it is made if it is not there.")
+    database: FilePath | None = setting(
         None, f"The SQLite file, on a local disk; {DATABASE_FILE} in the data folder unless it is set."
     )
     server: Server = Server()
@@ -489,15 +477,20 @@ class Settings(_Section):
     storage: Storage = Storage()
     repositories: Repositories = Repositories()
     client: Client = Client()
-    time_zone: Zone = _setting("UTC", "The time zone that schedules are meant in, such as Europe/Paris.", live=True)
+    time_zone: Zone = setting("UTC", "The time zone that schedules are meant in, such as Europe/Paris.", live=True)
     jobs: Jobs = Jobs()
     housekeeping: Housekeeping = Housekeeping()
+    upstreams: Mapping[HostName, Upstream] = setting(
+        {}, "How registries are asked that images come from, each by its host as in image names.", live=True
+    )
+    mirror: Mirror = Mirror()
+    cache: Cache = Cache()
     cleanup: Cleanup = Cleanup()
     in_use: InUse = InUse()
-    quotas: Annotated[tuple[Quota, ...], AfterValidator(_name_once)] = _setting(
+    quotas: Annotated[tuple[Quota, ...], AfterValidator(_name_once)] = setting(
         (), "How much repositories may hold, by pattern; a pattern stands here once.", live=True, max_length=100
     )
-    notify: Mapping[Name, Target] = _setting({}, "Who is told what happens, each under a name of its own.", live=True)
+    notify: Mapping[Name, Target] = setting({}, "Who is told what happens, each under a name of its own.", live=True)
     secrets: Secrets = Secrets()
     log: Log = Log()
 
