@@ -240,6 +240,9 @@ class Mirror(Section):
     skip: tuple[Pattern, ...] = setting(
         (), "Repositories of this registry that are neither mirrored nor followed nor fetched: team/**.", live=True
     )
+    gone_upstream: Removal = setting(
+        None, "What happens to followed tags that upstream has no more: keep, or {remove_after: 14d}.", live=True
+    )
     dropped: Removal = setting(
         None, "What happens to tags of an image that 'images' names no more: keep, or {remove_after: 14d}.", live=True
     )
