@@ -102,7 +102,8 @@ class Upstreams:
                 credential,
                 gate=self._gate(host, way, purpose),
                 patience=PATIENCE if purpose is Purpose.RUNS else HURRY,
-                observe=way.budget.learned if login else None,
+                # Without the login that others have, it is another quota that is spoken of.
+                observe=way.budget.learned if credential is not None or not self.has_login(host) else None,
             )
         return UpstreamRepository(way.remotes[key], name, way.budget, purpose)
 
