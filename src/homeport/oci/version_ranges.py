@@ -2,12 +2,12 @@
 
 Pure. Source: node-semver's README, "Ranges", which is what the tools of images take, too.
 Holds: a range is one or more alternatives between `||`; within one, all conditions between spaces or commas must hold.
-- `=` (or nothing), `!=`, `>`, `>=`, `<`, `<=`: numbers that are not written, or are `x` or `*`, stand for any. So `3.18`
-  is all of 3.18, `>3.18` begins with 3.19, and `1.2 - 1.4` ends before 1.5.
+- `=` (or nothing), `!=`, `>`, `>=`, `<`, `<=`: numbers that are not written, or are `x` or `*`, stand for any. So
+  `3.18` is all of 3.18, `>3.18` begins with 3.19, and `1.2 - 1.4` ends before 1.5.
 - `~1.4.2` is what 1.4 has from there on, `^1.4.2` what 1 has: as long as the first number that is not 0 is the same.
 - A number that a *tag* lacks is 0: `3.18` is in `>=3.18`, and not in `>=3.18.2`.
-- A pre-release is in where it is asked for, or where a condition names one of the same numbers: `>=1.2.3-rc.1`. Where it
-  is asked for, those of 4.0.0 are in `>=4` and not in `<4`.
+- A pre-release is in where it is asked for, or where a condition names one of the same numbers: `>=1.2.3-rc.1`. Where
+  it is asked for, those of 4.0.0 are in `>=4` and not in `<4`.
 - A range is about tags without a variant, or, where a condition ends in one, about tags of that variant only:
   `>=3.18-alpine <4`. It stands once in an alternative: `>=3.18 || >=3.18-alpine` is both.
 - A tag that is one large number is a date or a build (`20240329`): it is in no range that names none as large.
