@@ -37,8 +37,8 @@ def of_tags(tx: Transaction, source: Source, tags: Iterable[str]) -> dict[str, S
         some = wanted[first : first + _BATCH]
         marks = ",".join("?" * len(some))
         rows = tx.all(
-            "SELECT tag, digest, first_seen_at, checked_at FROM upstream_tags"
-            f" WHERE host = ? AND repository = ? AND tag IN ({marks})",
+            "SELECT tag, digest, first_seen_at, checked_at FROM upstream_tags WHERE host = ? AND repository = ?"
+            f" AND tag IN ({marks})",  # noqa: S608 (marks only)
             (*source, *some),
         )
         found.update((tag, Sighting(Digest(digest) if digest else None, *times)) for tag, digest, *times in rows)
