@@ -15,6 +15,7 @@ from homeport.oci.digest import Digest
 
 #: Tags that one statement asks for.
 _BATCH = 100
+_SELECT = "SELECT tag, digest, first_seen_at, checked_at FROM upstream_tags WHERE host = ? AND repository = ?"
 #: A sighting that says nothing new is written again after so long only, so that a quiet night costs no writes.
 _RENEWAL_SECONDS = 6 * 3600.0
 
@@ -36,11 +37,8 @@ def of_tags(tx: Transaction, source: Source, tags: Iterable[str]) -> dict[str, S
     for first in range(0, len(wanted), _BATCH):
         some = wanted[first : first + _BATCH]
         marks = ",".join("?" * len(some))
-        rows = tx.all(
-            "SELECT tag, digest, first_seen_at, checked_at FROM upstream_tags WHERE host = ? AND repository = ?"
-            f" AND tag IN ({marks})",  # noqa: S608 (marks only)
-            (*source, *some),
-        )
+        sql = f"{_SELECT} AND tag IN ({marks})"
+        rows = tx.all(sql, (*source, *some))
         found.update((tag, Sighting(Digest(digest) if digest else None, *times)) for tag, digest, *times in rows)
     return found
 
