@@ -1,6 +1,6 @@
 """Ranges of versions: `>=3.18 <4`, `^1.2`, `~1.4`, `3.18.x`, `1.2 - 1.4 || 2.x`. They say which tags are meant.
 
-Pure. Source: node-semver's README, "Ranges", which is what the tools of images take, too.
+Pure. Source: node-semver's README, "Ranges".
 Holds: a range is one or more alternatives between `||`; within one, all conditions between spaces or commas must hold.
 - `=` (or nothing), `!=`, `>`, `>=`, `<`, `<=`: numbers that are not written, or are `x` or `*`, stand for any. So
   `3.18` is all of 3.18, `>3.18` begins with 3.19, and `1.2 - 1.4` ends before 1.5.
@@ -26,13 +26,13 @@ from homeport.oci.versions import Version
 
 CHARACTERS_MAX = 255
 
-#: A tag that is one number is no version from here on, but a date or the number of a build.
-_DATE = 100_000
+#: One number alone is no version from here on, but a date or the number of a build.
+DATES_FROM = 100_000
 
 _CONDITION = re.compile(r"([<>=!~^]*)\s*([^\s,<>=!~^]+)(?:\s+-\s+([^\s,<>=!~^]+))?[\s,]*")
 #: `1.2.x`, `1.x.x`, `*`, and the same with a variant.
 _WILDCARD = re.compile(r"[vV]?((?:[0-9]+\.){0,2})[xX*](?:\.[xX*]){0,2}(-.*)?", re.DOTALL)
-#: As node-semver, and the Go library that regsync and skopeo ask, write them.
+#: As node-semver or Masterminds' semver write them.
 _OPERATORS = {"": "=", "==": "=", "=>": ">=", "=<": "<=", "~>": "~"} | {
     each: each for each in ("=", "!=", ">", ">=", "<", "<=", "~", "^")
 }
@@ -76,7 +76,7 @@ class _Alternative:
             and self.span.holds(place)
             and not any(span.holds(place) for span in self.but)
             and (version.is_release or prereleases or place[0] in self.prereleases_of)
-            and (len(version.numbers) > 1 or place[0][0] < _DATE or self.largest >= _DATE)
+            and (not is_date(version) or self.largest >= DATES_FROM)
         )
 
 
@@ -85,16 +85,13 @@ class Range:
     """Some versions, as a person wrote which."""
 
     text: str
+    #: The variants that it is about; "" is none.
+    variants: frozenset[str]
     _alternatives: tuple[_Alternative, ...]
 
     def contains(self, version: Version, prereleases: bool = False) -> bool:
         """Whether the version is one of them; `prereleases`: also where it is a pre-release that nobody named."""
         return any(each.contains(version, prereleases) for each in self._alternatives)
-
-    @property
-    def variants(self) -> frozenset[str]:
-        """The variants that it is about; "" is none."""
-        return frozenset(each.variant for each in self._alternatives)
 
     def __str__(self) -> str:
         return self.text
@@ -139,7 +136,13 @@ def parse(text: str) -> Range:
     """The range that `text` is, or `ValueError` with what to write. Takes time in proportion to its length."""
     if len(text) > CHARACTERS_MAX:
         raise ValueError(f"a range of versions has at most {CHARACTERS_MAX} characters")
-    return Range(text, tuple(map(_alternative, text.split("||"))))
+    alternatives = tuple(map(_alternative, text.split("||")))
+    return Range(text, frozenset(each.variant for each in alternatives), alternatives)
+
+
+def is_date(version: Version) -> bool:
+    """Whether the tag was one large number: `20240329`, which is no version that competes with `3`."""
+    return len(version.numbers) == 1 and version.numbers[0] >= DATES_FROM
 
 
 def _place(version: Version) -> _Place:
