@@ -218,6 +218,6 @@ def _origins(tx: Transaction, look: Look) -> dict[str, TagOrigin]:
     }
 
 
-def _believe(tx: Transaction, source: Source, tags: int, now: float) -> None:
-    sightings.record_list(tx, source, tags, now)
+def _believe(tx: Transaction, source: Source, listed: int, now: float) -> None:
+    sightings.record_list(tx, source, listed, now)
     brake.clear(tx, source)
