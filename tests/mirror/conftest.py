@@ -32,7 +32,7 @@ async def cleaning(tmp_path: Path) -> AsyncIterator[Cleaning]:
 async def mirroring(tmp_path: Path) -> AsyncIterator[Mirroring]:
     """One that mirrors when it is told to."""
     mirroring = Mirroring(tmp_path / "data")
-    await mirroring.start()
+    await mirroring.connect()
     yield mirroring
     await mirroring.close()
 

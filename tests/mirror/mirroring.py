@@ -55,7 +55,7 @@ class Mirroring(World):
         self._stack = AsyncExitStack()
         self.open()
 
-    async def start(self, environ: Mapping[str, str] | None = None) -> None:
+    async def connect(self, environ: Mapping[str, str] | None = None) -> None:
         """Build what talks to upstreams."""
         log = Log(self.said, self.clock)
         transport = await self._stack.enter_async_context(Transport(ClientSettings(), self.clock))
@@ -86,7 +86,7 @@ class Mirroring(World):
         """As a process that starts anew."""
         await self.close()
         self.open()
-        await self.start()
+        await self.connect()
 
     def configure(self, *images: Mapping[str, Any], upstreams: Mapping[str, Any] | None = None, **mirror: Any) -> None:
         """From now on mirror these images. `referrers` are off where an image does not say so."""
