@@ -242,6 +242,12 @@ def test_what_cannot_be_carried_over_is_told_and_the_rest_taken(taken: Any, more
         (entry("    type: folder\n"), "type: must be image, repository or registry"),
         (entry("    type: repository\n    tags: {deny: ['(?<x>a)']}\n"), "would mean other tags without that"),
         (entry("    type: repository\n    tags: {allow: ['[[:alpha:]]+']}\n"), "would mean other tags without that"),
+        (
+            entry("    type: repository\n    tags: {semverRange: ['>=>1']}\n"),
+            "'>=>1' is a range of versions that is not",
+        ),
+        (entry(f"    type: repository\n    tags: {{semverRange: [{'1,' * 200}]}}\n"), "has at most 255 characters"),
+        (entry("    type: repository\n    tags: 7\n"), "tags: must be a map"),
         (entry("    type: repository\n    tags: {allow: {a: b}}\n"), "allow: must be a list of texts"),
         ("sync: [{source: a, type: image}]", "has no 'source' or no 'target'"),
         ("sync: [{source: 'ocidir://a', target: b, type: image}]", "source: is a folder"),
@@ -386,7 +392,7 @@ def test_where_skopeo_put_them_is_on_its_command_line(taken: Any) -> None:
 def test_odd_things_in_a_skopeo_file_are_told(taken: Any) -> None:
     found, settings = taken(
         "nohost: {images: {a: []}}\nr.lan: {images: {Bad: [], ok: {}, no: ['a b'], digest: ['sha256:1']},"
-        " images-by-semver: [1], colour: x}\nquay.io: 3\n"
+        " images-by-semver: [1], colour: x}\nquay.io: 3\nghcr.io: {images-by-semver: {a: '>', b: []}}\n"
     )
     assert settings.mirror.images == ()
     told = said(found.lost)
@@ -396,6 +402,8 @@ def test_odd_things_in_a_skopeo_file_are_told(taken: Any) -> None:
     assert "images.no[0]: tags.list[0] must be a tag" in told
     assert "images-by-semver: must be a map" in told
     assert "quay.io: must be a map" in told
+    assert "images-by-semver.a: '>' is a range of versions that is not known here" in told
+    assert "images-by-semver.b: must be text" in told
 
 
 # --- any file ---------------------------------------------------------------------------------------------------

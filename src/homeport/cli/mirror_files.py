@@ -10,6 +10,7 @@ from homeport.cli.options import host, server
 from homeport.cli.output import CommandError, Exit, WrongUsage
 from homeport.cli.verbs import Verbs
 from homeport.mirror import importing, nodes
+from homeport.mirror.addresses import folder
 from homeport.mirror.importing import ImportRefused
 from homeport.mirror.nodes import AddressUnknown, Door
 
@@ -77,6 +78,8 @@ async def client_config(context: Context) -> int:
     upstreams = list(dict.fromkeys(arguments.upstream or settings.cache.upstreams))
     if not upstreams:
         raise WrongUsage("there is no upstream to ask for: name them in cache.upstreams, or here with --upstream")
+    if unnamed := [each for each in upstreams if folder(each) is None]:
+        raise WrongUsage(f"no repository here can be named after {', '.join(unnamed)}, so it cannot be an upstream")
     try:
         door = Door.of(settings, url=arguments.url, ca=arguments.ca)
     except AddressUnknown as unknown:

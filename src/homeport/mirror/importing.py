@@ -199,8 +199,9 @@ def _take_expression(images: Part, repository: str, source: str, target: str) ->
 
 
 def _take_range(images: Part, repository: str, source: str, target: str) -> None:
-    if text := images.text(repository):
-        images.draft.add(images.place(repository), source, target, conditions={"semver": text})
+    place, text = images.place(repository), images.text(repository)
+    if text and images.draft.range(place, text):
+        images.draft.add(place, source, target, conditions={"semver": text})
 
 
 _TAKERS: Final[Mapping[str, _Taker]] = dict(

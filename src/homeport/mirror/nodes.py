@@ -1,9 +1,9 @@
 """The files that put a node behind the mirror door: for docker, containerd, podman and BuildKit.
 
-Source: docker, `registry-mirrors` of daemon.json; containerd, hosts.toml; containers-registries.conf(5); buildkitd.toml.
+Source: docker's daemon.json, containerd's hosts.toml, containers-registries.conf(5), BuildKit's buildkitd.toml.
 
-Pure. Holds: a node asks Homeport first and the upstream itself when Homeport does not answer; nothing here makes it send
-a login.
+Pure. Holds: a node asks Homeport first, and the upstream itself when Homeport does not answer; nothing here makes it
+send a login.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from homeport.config import Settings
+from homeport.mirror.addresses import folder
 from homeport.oci.reference import DOCKER_HUB
 
 #: Where the door is below the address of the registry.
@@ -83,39 +84,42 @@ def docker(door: Door, upstreams: Sequence[str]) -> Iterator[NodeFile]:
     """dockerd: one key for Docker Hub, and for each other upstream a hosts.toml."""
     if DOCKER_HUB in upstreams:
         mirror = door.root or door.url + DOOR_PATH
-        notes = ["where daemon.json is there already, put the key into it; then: systemctl reload docker"]
-        if door.root is None:
-            notes.append(
-                "an engine that refuses the path, or has the old image store (docker info says no"
-                " 'io.containerd.snapshotter.v1'), needs an address without one: set cache.listen and ask again"
-            )
+        notes: tuple[str, ...] = (_DAEMON_JSON,) if door.root else (_DAEMON_JSON, _NO_PATH)
         if door.ca:
-            notes.append(f"dockerd trusts {_address(mirror)} once {door.ca} is at {_docker_folder(mirror)}/ca.crt, too")
-        yield NodeFile(
-            "/etc/docker/daemon.json", json.dumps({"registry-mirrors": [mirror]}, indent=2) + "\n", (*notes,)
-        )
+            place = f"/etc/docker/certs.d/{_address(mirror)}/ca.crt"
+            notes += (f"dockerd trusts {_address(mirror)} once {door.ca} is at {place} as well",)
+        content = json.dumps({"registry-mirrors": [mirror]}, indent=2) + "\n"
+        yield NodeFile("/etc/docker/daemon.json", content, notes)
     others = [host for host in upstreams if host != DOCKER_HUB]
     for host in others:
-        notes = []
-        if host == others[0]:
-            notes = [
-                "only engines with the containerd image store read hosts.toml, and they need no restart for it",
-                f"Swarm's managers ask {', '.join(others)} themselves for the digest of a tag, without mirrors:"
-                " `docker stack deploy --resolve-image never` leaves that to the nodes",
-            ]
-        yield NodeFile(f"/etc/docker/certs.d/{host}/hosts.toml", _hosts_toml(door, host), (*notes,))
+        more = (_DOCKER_HOSTS, _SWARM.format(", ".join(others))) if host == others[0] else ()
+        yield NodeFile(f"/etc/docker/certs.d/{host}/hosts.toml", _hosts_toml(door, host), more)
+
+
+_DAEMON_JSON = "where daemon.json is there already, put the key into it; then: systemctl reload docker"
+_NO_PATH = (
+    "an engine that refuses the path, or has the old image store (docker info names overlay2 as its storage driver),"
+    " needs an address without one: set cache.listen and ask again"
+)
+_DOCKER_HOSTS = "only engines with the containerd image store read hosts.toml, and they need no restart for it"
+_SWARM = (
+    "Swarm's managers ask {} themselves for the digest of a tag, without mirrors: `docker stack deploy --resolve-image"
+    " never` leaves that to the nodes"
+)
 
 
 def containerd(door: Door, upstreams: Sequence[str]) -> Iterator[NodeFile]:
     """containerd, also that of Kubernetes and nerdctl: a hosts.toml for each upstream."""
-    notes: tuple[str, ...] = (
-        'containerd reads the folder where config.toml has config_path = "/etc/containerd/certs.d" in the registry'
-        " section of its CRI plugin; nerdctl does always, ctr with --hosts-dir. No restart is needed for a new file",
-        'from containerd 2.2 on, "referrers" can stand in capabilities as well; older ones refuse the file for it',
-    )
     for host in upstreams:
+        notes = (_CONFIG_PATH, _CAPABILITIES) if host == upstreams[0] else ()
         yield NodeFile(f"/etc/containerd/certs.d/{host}/hosts.toml", _hosts_toml(door, host), notes)
-        notes = ()
+
+
+_CONFIG_PATH = (
+    'containerd reads that folder where config.toml names it: config_path = "/etc/containerd/certs.d" in the registry'
+    " section of its CRI plugin; nerdctl reads it always, ctr with --hosts-dir; a new file needs no restart"
+)
+_CAPABILITIES = 'newer containerds know "referrers" as a capability as well; older ones refuse a file that has it'
 
 
 def podman(door: Door, upstreams: Sequence[str]) -> Iterator[NodeFile]:
@@ -125,10 +129,10 @@ def podman(door: Door, upstreams: Sequence[str]) -> Iterator[NodeFile]:
         lines += ["", "[[registry]]", f"prefix = {_quoted(host)}", f"location = {_quoted(host)}"]
         lines += ["", "[[registry.mirror]]", f"location = {_quoted(f'{door.host}/{folder(host)}')}"]
         lines += ["insecure = true"] if door.is_plain else []
-    notes = ["it counts from the next pull on; CRI-O: systemctl reload crio"]
+    notes: tuple[str, ...] = ("it counts from the next pull on; CRI-O: systemctl reload crio",)
     if door.ca:
-        notes.append(f"they trust {door.host} once {door.ca} is at /etc/containers/certs.d/{door.host}/ca.crt, too")
-    yield NodeFile("/etc/containers/registries.conf.d/50-homeport.conf", "\n".join(lines) + "\n", (*notes,))
+        notes += (f"they trust {door.host} once {door.ca} is at /etc/containers/certs.d/{door.host}/ca.crt as well",)
+    yield NodeFile("/etc/containers/registries.conf.d/50-homeport.conf", "\n".join(lines) + "\n", notes)
 
 
 def buildkit(door: Door, upstreams: Sequence[str]) -> Iterator[NodeFile]:
@@ -166,11 +170,6 @@ def warnings(settings: Settings, door: Door, upstreams: Sequence[str]) -> Iterat
         yield "where the certificate is from an authority of your own, say with --ca where that is on the node"
 
 
-def folder(host: str) -> str:
-    """Below what name the repositories of an upstream are here."""
-    return host.lower().replace(":", "_")
-
-
 def _hosts_toml(door: Door, host: str) -> str:
     lines = [
         f"# Images of {host} come through Homeport; when it does not answer, from where they are.",
@@ -181,10 +180,6 @@ def _hosts_toml(door: Door, host: str) -> str:
     ]
     lines += [f"  ca = {_quoted(door.ca)}"] if door.ca else []
     return "\n".join(lines) + "\n"
-
-
-def _docker_folder(url: str) -> str:
-    return f"/etc/docker/certs.d/{_address(url)}"
 
 
 def _address(url: str) -> str:

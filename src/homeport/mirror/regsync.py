@@ -73,6 +73,8 @@ _CREDENTIAL_LOSSES: Final[Mapping[str, str]] = {
     "hostname": "the registry is asked at the host of the 'source'; write this one there",
 }
 
+_EXPRESSIONS = ("allow", "deny")
+
 _TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _SOURCE_TEMPLATE = re.compile(r"\{\{-?\s*\.Sync\.Source\s*-?\}\}")
 _SECRET_TEMPLATE = re.compile(r'\{\{-?\s*(env|file)\s+"([^"{}]+)"\s*-?\}\}')
@@ -248,16 +250,16 @@ def _selections(sync: Part) -> Iterator[dict[str, Any]]:
     for tags in [*sets, *sync.parts("tagSets")]:
         if tags is None:
             continue
-        tags.expect(("allow", "deny", "semverRange"))
-        found = {key: tags.texts(key) for key in ("allow", "deny", "semverRange")}
-        allow, deny = (
-            [tags.draft.expression(*each, "^(?:{})$") for each in found[key] or []] for key in ("allow", "deny")
-        )
-        allowed = [each for each in allow if each]
-        if None in found.values() or None in deny or (allow and not allowed):
+        tags.expect((*_EXPRESSIONS, "semverRange"))
+        found = {key: tags.texts(key) for key in (*_EXPRESSIONS, "semverRange")}
+        allow, deny = ([tags.draft.expression(*each, "^(?:{})$") for each in found[key] or []] for key in _EXPRESSIONS)
+        ranges = [tags.draft.range(*each) for each in found["semverRange"] or []]
+        allowed, known = [each for each in allow if each], [each for each in ranges if each]
+        # What is allowed may become less, but never all because nothing of it is left.
+        semver = tags.draft.range(tags.place("semverRange"), " || ".join(known)) if known else None
+        if None in found.values() or None in deny or (allow and not allowed) or (ranges and not semver):
             tags.draft.lose(tags.location, "would mean other tags without that, so these tags are not mirrored")
             continue
-        semver = " || ".join(text for _, text in found["semverRange"] or [])
         meant = {"match": allowed, "not_match": deny, "semver": semver}
         yield {name: value for name, value in meant.items() if value}
 

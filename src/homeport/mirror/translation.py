@@ -20,6 +20,7 @@ from homeport.client.redaction import plain_text
 from homeport.config import ClientHost, MirroredImage, TagSelection, Upstream
 from homeport.config.document import Location
 from homeport.config.tree import written
+from homeport.oci import version_ranges
 from homeport.oci.errors import RegistryError
 from homeport.oci.reference import Reference
 
@@ -181,6 +182,15 @@ class Draft:
                 return None
         return result if self._tried(location, TagSelection, {"match": [result]}) is not None else None
 
+    def range(self, location: Location, text: str) -> str | None:
+        """A range of versions. What is none here is told."""
+        try:
+            version_ranges.parse(text)
+        except ValueError as error:
+            self.lose(location, f"'{text[:160]}' is a range of versions that is not known here: {error}")
+            return None
+        return text
+
     def _tried(self, location: Location, model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel | None:
         try:
             return model.model_validate(values)
@@ -225,7 +235,7 @@ def named_apart(images: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if shared[image["source"]] == 1:
             result.append(dict(image))
             continue
-        stem = re.sub(r"[^a-z0-9._-]+", "-", _put_in(image["target"], image["source"])).strip("-._")[:100] or "image"
+        stem = re.sub(r"[^a-z0-9._-]+", "-", _placed(image["target"], image["source"])).strip("-._")[:100] or "image"
         name = stem
         while name in taken:
             used[stem] += 1
@@ -235,11 +245,11 @@ def named_apart(images: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return result
 
 
-def _put_in(target: str, source: str) -> str:
-    """Where a template puts a source."""
+def _placed(template: str, source: str) -> str:
+    """Where a source is put; a pattern of sources has its stars in it."""
     host, _, repository = source.partition("/")
     namespace, _, name = repository.rpartition("/")
-    return target.format(host=host, repository=repository, namespace=namespace, name=name)
+    return template.format(host=host, repository=repository, namespace=namespace, name=name)
 
 
 def _is_host(text: str) -> bool:
