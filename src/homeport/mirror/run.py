@@ -19,7 +19,7 @@ from homeport.db.database import DatabaseError, Transaction
 from homeport.events import SYSTEM, Origin
 from homeport.jobs.summary import Failure
 from homeport.jobs.work import Run
-from homeport.mirror import brake, leaving, origins, remaining
+from homeport.mirror import brake, keeping, leaving, origins, remaining
 from homeport.mirror.decisions import Decided, Decider
 from homeport.mirror.fetching import Fetches
 from homeport.mirror.plan import Departure
@@ -96,6 +96,8 @@ class MirrorRun:
         await self._copy_all(decided.copies, decided.tags)
         await self._depart(decided)
         await self._parts.upstreams.flush()
+        if (why := await keeping.write(self._parts.registry, self._parts.settings())) is not None:
+            await self._run.say(why)
         return self._result
 
     # --- looking ------------------------------------------------------------------------------------------------
