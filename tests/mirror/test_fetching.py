@@ -47,7 +47,7 @@ async def begin(fetches: Fetches, upstream: Upstream, repository: str = REPOSITO
 
 async def whole(fetch: Fetch, start: int = 0, stop: int | None = None) -> bytes:
     chunks = [chunk async for chunk in fetch.read(start, stop)]
-    assert all(0 < len(chunk) <= MIB for chunk in chunks)
+    assert all(0 < len(chunk) <= fetching.CHUNK_BYTES for chunk in chunks)
     return b"".join(chunks)
 
 
@@ -435,3 +435,12 @@ async def test_at_the_end_everything_is_broken_off(world: World) -> None:
     assert isinstance(await failure(stream(fetches, upstream)), Unavailable)
     assert (upstream.opened, upstream.closed) == (1, 1)
     assert world.strays() == []
+
+
+async def test_who_asked_for_what_has_not_even_begun_is_told_of_the_end(world: World) -> None:
+    async with Fetches(world.registry, Log(io.StringIO(), world.clock)) as fetches:
+        asking = asyncio.create_task(failure(stream(fetches, Upstream(DATA))))
+        while not fetches._coming:
+            await asyncio.sleep(0)
+    assert isinstance(await asking, Unavailable)
+    assert not fetches._coming
