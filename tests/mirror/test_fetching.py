@@ -296,6 +296,23 @@ async def test_a_failure_reaches_all_who_wait_and_the_next_one_tries_anew(
     assert await whole(await begin(fetches, Upstream(DATA))) == DATA
 
 
+async def test_a_way_that_leads_nowhere_does_not_block_the_others(world: World, fetches: Fetches) -> None:
+    """Or whoever names a layer of somebody else in an image of their own could keep it from everybody."""
+    nowhere, honest = Upstream(DATA, allowed=0), Upstream(DATA)
+    asking = [asyncio.create_task(failure(stream(fetches, nowhere, "docker.io/evil/app"))) for _ in range(2)]
+    await turns()
+    getting = [asyncio.create_task(begin(fetches, honest)) for _ in range(2)]
+    await turns()
+    assert honest.opened == 0
+    nowhere.fail(NotFound("upstream never had it", status=404))
+    for task in asking:
+        assert isinstance(await task, NotFound)
+    for getter in getting:
+        assert await whole(await getter) == DATA
+    assert (nowhere.opened, honest.opened) == (1, 1)
+    assert await is_public(world, DATA)
+
+
 async def test_who_has_read_much_is_told_too(fetches: Fetches) -> None:
     upstream = Upstream(DATA, allowed=8 * MIB)
     reading = (await begin(fetches, upstream)).read()
