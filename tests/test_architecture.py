@@ -21,7 +21,7 @@ from tests.support.source import ROOT, Module, everything, package
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("oci", "kinds", "config", "clock", "observe"),
     ("db", "storage", "client"),
-    ("jobs", "events", "secretstore", "auth"),
+    ("jobs", "events", "secretstore", "auth", "upstreams"),
     ("registry",),
     ("administration", "housekeeping", "mirror", "build", "notify", "garbage", "inuse", "backup", "deploy"),
     ("server", "web", "cli"),
@@ -35,6 +35,7 @@ BESIDE: Mapping[str, frozenset[str]] = {
     "events": frozenset({"jobs"}),
     "secretstore": frozenset({"jobs", "events"}),
     "auth": frozenset({"jobs", "events", "secretstore"}),
+    "upstreams": frozenset({"secretstore"}),
 }
 #: Imported by tests only; it may import what it tests.
 TESTING = "testing"

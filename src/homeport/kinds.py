@@ -33,6 +33,10 @@ EVENTS: Final[dict[str, str]] = {
     "job.requested": "Somebody asked for a run; the reason names its kind.",
     "job.cancelled": "Somebody cancelled a run; the reason names its kind.",
     "job.retried": "Somebody asked for a run again that had ended; the reason names its kind.",
+    "mirror.finished": "A mirror run ended; its detail is the summary, with the images that failed and why.",
+    "mirror.stopped": "An upstream repository lost too many tags at once to be believed; the reason says what to do.",
+    "mirror.released": "A person believes the lists that a mirror run did not; the reason names the run.",
+    "mirror.adopted": "Somebody had it written down which tags are upstream's; the reason says how many.",
     "cleanup.finished": "A cleanup run ended; its detail is the summary, with all that went since the run before it.",
     "cleanup.stopped": "Something is not deleted until a person says so; the reason says why and what to do.",
     "cleanup.confirmed": "A person said that the clock is right, so that things are deleted again.",
@@ -51,6 +55,7 @@ EVENTS: Final[dict[str, str]] = {
 
 #: Every kind of job, with the sentence that documents it. A job KIND that ends writes the event `KIND.finished`.
 JOBS: Final[dict[str, str]] = {
+    "mirror": "Bring the mirrored images in step with their upstreams; what is gone there goes where that is set.",
     "cleanup": "Remove the tags that no rule keeps, then sweep, and tell all that went since the run before.",
     "housekeeping": "Forget what is older than the configuration keeps: events, ended jobs, deliveries, dead tokens.",
     "recount": "Count what new quotas have in their repositories; asked for by itself when `quotas` changes.",

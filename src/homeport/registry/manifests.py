@@ -2,7 +2,8 @@
 
 Holds:
 - A manifest is here only if everything that it names is, in the same repository; the exceptions are layers that are
-  never distributed, its subject (which may come later), and the children of an index where the rules allow it.
+  never distributed, its subject (which may come later), the children of an index where the rules allow it, and what a
+  mirror says may be missing.
 - Its bytes are a durable blob before its row offers them, as with every blob, so a lost database can be made again;
   they also stand in the row, from which they are served.
 - Manifest, references, tags, their history and the events of it all are one transaction.
@@ -10,7 +11,7 @@ Holds:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -82,7 +83,9 @@ def _find_id(tx: Transaction, repository: str, digest: Digest) -> int | None:
     return row[0] if row else None
 
 
-def _check_references(tx: Transaction, registry: Registry, repository: str, manifest: Manifest) -> list[Digest]:
+def _check_references(
+    tx: Transaction, registry: Registry, repository: str, manifest: Manifest, may_lack: Container[str]
+) -> list[Digest]:
     """The digests that the manifest names and the repository holds, locked; `ManifestBlobUnknown` if one is missing."""
     named = [reference for reference in manifest.references if reference.must_be_held]
     absent = set(blobs.missing(tx, repository, (reference.digest for reference in named)))
@@ -93,7 +96,7 @@ def _check_references(tx: Transaction, registry: Registry, repository: str, mani
     )
     for reference in named:
         sparse = reference.role is Role.CHILD and registry.rules.is_sparse(repository)
-        if reference.digest in absent and not sparse:
+        if reference.digest in absent and not sparse and reference.digest not in may_lack:
             raise ManifestBlobUnknown(f"{reference.role} {reference.digest}")
     return [reference.digest for reference in named if reference.digest not in absent]
 
@@ -106,10 +109,11 @@ def _prepare(
     manifest: Manifest,
     names: Sequence[str],
     upload: str,
+    may_lack: Container[str],
 ) -> Blob | None:
     # Before a byte is written: most refused manifests are refused here.
     tags.check_movable(tx, registry, repository, names, digest)
-    _check_references(tx, registry, repository, manifest)
+    _check_references(tx, registry, repository, manifest, may_lack)
     quotas.check(tx, registry, repository, digest, len(manifest.data))
     return blobs.hold(tx, registry, digest, upload)
 
@@ -123,8 +127,9 @@ def _record(
     manifest: Manifest,
     names: Sequence[str],
     upload: str,
+    may_lack: Container[str],
 ) -> None:
-    held = _check_references(tx, registry, repository, manifest)
+    held = _check_references(tx, registry, repository, manifest, may_lack)
     repository_id = blobs.offer(tx, registry, repository, blob, upload)
     manifest_id = _find_id(tx, repository, blob.digest)
     if manifest_id is None:
@@ -168,6 +173,7 @@ def _retag(
     digest: Digest,
     manifest: Manifest,
     names: Sequence[str],
+    may_lack: Container[str],
 ) -> bool:
     """Set tags on a manifest that the repository has already; False if it does not."""
     tx.lock([digest])
@@ -176,7 +182,8 @@ def _retag(
     manifest_id = _find_id(tx, repository, digest)
     if repository_id is None or blob is None or manifest_id is None:
         return False
-    blobs.keep(tx, registry, repository_id, [digest, *_check_references(tx, registry, repository, manifest)])
+    held = _check_references(tx, registry, repository, manifest, may_lack)
+    blobs.keep(tx, registry, repository_id, [digest, *held])
     for name in names:
         tags.set_tag(tx, registry, origin, repository, repository_id, name, manifest_id, digest)
     return True
@@ -304,10 +311,14 @@ async def push(
     content_type: str,
     digest: Digest,
     names: Sequence[str],
+    *,
+    may_lack: Container[str] = (),
 ) -> Pushed:
     """Store a manifest under the digest that the client gave it, and set tags on it; all or nothing.
 
-    Raises `TagImmutable` where one of the tags points at another and never changes.
+    `may_lack`: digests that it may name though they are not here, which only a mirror says: the platforms that it
+    leaves out, or what comes from upstream when somebody asks for it. Raises `TagImmutable` where one of the tags
+    points at another and never changes.
     """
     registry.check_writable()
     if len(data) > registry.rules.manifest_bytes_max:
@@ -319,11 +330,11 @@ async def push(
     if await registry.db.read(_find_id, repository, digest) is not None:
         # Mostly a new tag for what is here, whole.
         tagged = await _is_whole(registry, repository, digest, len(data)) and await registry.db.write(
-            _retag, registry, origin, repository, digest, manifest, names
+            _retag, registry, origin, repository, digest, manifest, names, may_lack
         )
         if tagged:
             return Pushed(digest, manifest.subject)
-    await _store(registry, origin, repository, digest, manifest, names)
+    await _store(registry, origin, repository, digest, manifest, names, may_lack)
     return Pushed(digest, manifest.subject)
 
 
@@ -343,15 +354,21 @@ async def _is_whole(registry: Registry, repository: str, digest: Digest, size: i
 
 
 async def _store(
-    registry: Registry, origin: Origin, repository: str, digest: Digest, manifest: Manifest, names: Sequence[str]
+    registry: Registry,
+    origin: Origin,
+    repository: str,
+    digest: Digest,
+    manifest: Manifest,
+    names: Sequence[str],
+    may_lack: Container[str],
 ) -> None:
     upload = registry.clock.new_id()
-    present = await registry.db.jot(_prepare, registry, repository, digest, manifest, names, upload)
+    present = await registry.db.jot(_prepare, registry, repository, digest, manifest, names, upload, may_lack)
     if present is not None and await registry.blobs.stat(present.location) == len(manifest.data):
         blob = present
     else:
         blob = Blob(digest, len(manifest.data), await registry.blobs.put(digest, manifest.data))
     try:
-        await registry.db.write(_record, registry, origin, repository, blob, manifest, names, upload)
+        await registry.db.write(_record, registry, origin, repository, blob, manifest, names, upload, may_lack)
     except BlobUploadUnknown:
         raise ManifestUnknown("it took too long to store it; push it again") from None

@@ -1,4 +1,4 @@
--- compatibility: 8
+-- compatibility: 9
 -- What is not for everybody. An older Homeport would show it to everybody.
 
 -- owner: registry/visibility.py

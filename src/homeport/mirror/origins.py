@@ -1,0 +1,116 @@
+"""Where tags of ours came from. Owns the table `origins`.
+
+Holds: a tag is upstream's only while it points at what was copied. What somebody pushed over it is theirs, and the row
+says so by its digest, without anybody having to notice the push.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from homeport.db.database import Row, Transaction
+from homeport.mirror.addresses import Source
+from homeport.oci.digest import Digest
+
+#: How it was found out: copied by a run, fetched because somebody asked, or recognised by name and digest.
+FoundBy: TypeAlias = Literal["mirror", "cache", "name"]
+#: Why a tag is no longer meant to be here.
+Leaving: TypeAlias = Literal["gone upstream", "repository gone", "unselected", "dropped"]
+
+FOUND_BY: tuple[FoundBy, ...] = get_args(FoundBy)
+
+_COLUMNS = "repository, tag, host, source, source_tag, digest, found_by, image, copied_at, leaving, leaving_since"
+
+
+@dataclass(frozen=True, slots=True)
+class TagOrigin:
+    """One tag of ours, and what it was copied from."""
+
+    repository: str
+    tag: str
+    source: Source
+    source_tag: str
+    digest: Digest
+    found_by: FoundBy
+    #: What the configuration called it; None where that did not name it.
+    image: str | None
+    copied_at: float
+    leaving: Leaving | None = None
+    leaving_since: float | None = None
+
+
+def find(tx: Transaction, repository: str, tag: str) -> TagOrigin | None:
+    """Where the tag came from, if it did."""
+    row = tx.one(f"SELECT {_COLUMNS} FROM origins WHERE repository = ? AND tag = ?", (repository, tag))  # noqa: S608
+    return _origin(row) if row else None
+
+
+def of_repository(tx: Transaction, repository: str) -> dict[str, TagOrigin]:
+    """All of a repository of ours, by tag."""
+    rows = tx.all(f"SELECT {_COLUMNS} FROM origins WHERE repository = ? ORDER BY tag", (repository,))  # noqa: S608
+    return {row[1]: _origin(row) for row in rows}
+
+
+def page(tx: Transaction, after: tuple[str, str], limit: int) -> list[TagOrigin]:
+    """At most `limit` behind `after`, by repository and tag."""
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM origins WHERE (repository, tag) > (?, ?) ORDER BY repository, tag LIMIT ?",  # noqa: S608
+        (*after, limit),
+    )
+    return list(map(_origin, rows))
+
+
+def leaving(tx: Transaction, limit: int = 1_000) -> list[TagOrigin]:
+    """At most `limit` that are no longer meant to be here, by name."""
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM origins WHERE leaving IS NOT NULL ORDER BY repository, tag LIMIT ?",  # noqa: S608
+        (limit,),
+    )
+    return list(map(_origin, rows))
+
+
+def record(
+    tx: Transaction,
+    repository: str,
+    tag: str,
+    source: Source,
+    source_tag: str,
+    digest: Digest,
+    found_by: FoundBy,
+    image: str | None,
+    now: float,
+) -> None:
+    """Note that the tag is what upstream has. It is not leaving any more."""
+    tx.run(
+        f"INSERT INTO origins ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)"  # noqa: S608
+        " ON CONFLICT (repository, tag) DO UPDATE SET host = excluded.host, source = excluded.source,"
+        " source_tag = excluded.source_tag, digest = excluded.digest, found_by = excluded.found_by,"
+        " image = excluded.image, copied_at = excluded.copied_at, leaving = NULL, leaving_since = NULL",
+        (repository, tag, *source, source_tag, digest, found_by, image, now),
+    )
+
+
+def mark(tx: Transaction, repository: str, tag: str, leaving: Leaving | None, since: float | None) -> None:
+    """Note why the tag is no longer meant to be here, or that it is again."""
+    tx.run(
+        "UPDATE origins SET leaving = ?, leaving_since = ? WHERE repository = ? AND tag = ?",
+        (leaving, since, repository, tag),
+    )
+
+
+def claim(tx: Transaction, repository: str, tag: str, image: str | None) -> None:
+    """Note which image of the configuration the tag belongs to now."""
+    tx.run("UPDATE origins SET image = ? WHERE repository = ? AND tag = ?", (image, repository, tag))
+
+
+def forget(tx: Transaction, repository: str, tag: str) -> None:
+    """The tag is not here any more, or not upstream's."""
+    tx.run("DELETE FROM origins WHERE repository = ? AND tag = ?", (repository, tag))
+
+
+def _origin(row: Row) -> TagOrigin:
+    repository, tag, host, source, source_tag, digest, found_by, image, copied_at, leaving, since = row
+    return TagOrigin(
+        repository, tag, Source(host, source), source_tag, Digest(digest), found_by, image, copied_at, leaving, since
+    )

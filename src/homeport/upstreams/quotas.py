@@ -1,0 +1,141 @@
+"""How many pulls each upstream still allows. Owns the table `upstream_quotas`.
+
+Holds: a pull is counted when it is made and corrected by what the upstream says next; once a window has passed since it
+last said anything, all of its pulls are there again. Runs leave a reserve, people and nodes do not.
+
+Source: Docker Hub's `ratelimit-*` headers. A GET of a manifest is a pull there; a HEAD, a list and a blob are none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from homeport.client.ratelimits import Quota
+from homeport.clock import Clock
+from homeport.db.database import Transaction
+
+#: The window that is assumed where an upstream does not say: Docker Hub's.
+WINDOW_SECONDS: Final = 6 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one upstream said last of its quota, with the pulls that were made since."""
+
+    host: str
+    pulls_max: int | None
+    remaining: int | None
+    window_seconds: float
+    source: str | None
+    seen_at: float
+    #: It told us to stay away until then.
+    limited_until: float | None = None
+
+
+class Budget:
+    """The pulls of one upstream, as this process knows of them."""
+
+    def __init__(self, host: str, clock: Clock) -> None:
+        self.host = host
+        self.reserve = 0
+        self._clock = clock
+        self._known: Standing | None = None
+        self._changed = False
+
+    def learned(self, quota: Quota) -> None:
+        """The upstream said so."""
+        window = float(quota.window_seconds or WINDOW_SECONDS)
+        now = self._clock.now()
+        self._known = Standing(self.host, quota.limit, quota.remaining, window, quota.source, now)
+        self._changed = True
+
+    def limited(self, seconds: float | None) -> None:
+        """It refused a pull: there are none left, for so long or for the rest of a window."""
+        now = self._clock.now()
+        known = self._known
+        window = known.window_seconds if known else WINDOW_SECONDS
+        until = now + (window if seconds is None else seconds)
+        pulls_max, source = (known.pulls_max, known.source) if known else (None, None)
+        self._known = Standing(self.host, pulls_max, 0, window, source, now, until)
+        self._changed = True
+
+    @property
+    def standing(self) -> Standing | None:
+        """What is known; None: the upstream has never said anything of a limit."""
+        return self._known
+
+    @property
+    def remaining(self) -> int | None:
+        """How many pulls are left; None: as far as anybody knows there is no limit."""
+        known, now = self._known, self._clock.now()
+        if known is None or known.remaining is None:
+            return None
+        if known.limited_until is not None and now < known.limited_until:
+            return 0
+        passed = not 0 <= now - known.seen_at < known.window_seconds
+        return known.pulls_max if passed or known.limited_until is not None else known.remaining
+
+    @property
+    def left_for_runs(self) -> int | None:
+        """The same without the reserve, which is at most half of a small quota."""
+        remaining = self.remaining
+        if remaining is None:
+            return None
+        most = self._known.pulls_max if self._known is not None else None
+        return max(0, remaining - (self.reserve if most is None else min(self.reserve, most // 2)))
+
+    def spend(self) -> None:
+        """A pull is made."""
+        known, remaining = self._known, self.remaining
+        if known is not None and remaining is not None:
+            seen_at = self._clock.now() if remaining == known.pulls_max else known.seen_at
+            left = max(0, remaining - 1)
+            self._known = Standing(
+                self.host, known.pulls_max, left, known.window_seconds, known.source, seen_at, known.limited_until
+            )
+            self._changed = True
+
+    def take_change(self) -> Standing | None:
+        """What is to be written down, once."""
+        changed, self._changed = self._changed, False
+        return self._known if changed else None
+
+    def load(self, standing: Standing) -> None:
+        """What was written down, unless something newer is known."""
+        if self._known is None or self._known.seen_at < standing.seen_at:
+            self._known = standing
+
+
+# --- facts ------------------------------------------------------------------------------------------------------
+
+
+def write(tx: Transaction, standing: Standing) -> None:
+    """Write down what is known of an upstream's quota."""
+    tx.run(
+        "INSERT INTO upstream_quotas (host, pulls_max, remaining, window_seconds, source, seen_at, limited_until)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (host) DO UPDATE SET pulls_max = excluded.pulls_max,"
+        " remaining = excluded.remaining, window_seconds = excluded.window_seconds, source = excluded.source,"
+        " seen_at = excluded.seen_at, limited_until = excluded.limited_until",
+        (
+            standing.host,
+            standing.pulls_max,
+            standing.remaining,
+            standing.window_seconds,
+            standing.source,
+            standing.seen_at,
+            standing.limited_until,
+        ),
+    )
+
+
+def every(tx: Transaction) -> list[Standing]:
+    """What is known of all upstreams, by host."""
+    rows = tx.all(
+        "SELECT host, pulls_max, remaining, window_seconds, source, seen_at, limited_until FROM upstream_quotas"
+        " ORDER BY host LIMIT 1000"
+    )
+    return [
+        Standing(host, pulls_max, remaining, window or WINDOW_SECONDS, source, seen_at, limited_until)
+        for host, pulls_max, remaining, window, source, seen_at, limited_until in rows
+    ]
