@@ -154,7 +154,7 @@ def test_a_regsync_file(taken: Any) -> None:
         {
             "source": "docker.io/library/alpine",
             "target": "hub/alpine",
-            "tags": {"match": ["^(?:latest)$", "^(?:3)$", "^(?:3.10)$", r"^(?:3.\d+)$"], "not_match": [r"^(?:3\.1)$"]},
+            "tags": {"match": ["^latest$", "^3$", "^3.10$", r"^3.\d+$"], "not_match": [r"^3\.1$"]},
         },
         {
             "source": "ghcr.io/regclient/regctl",
@@ -197,9 +197,12 @@ def test_sets_of_tags_are_images_of_their_own(taken: Any) -> None:
 """)
     )
     assert [(image["name"], image["tags"]) for image in images(found)] == [
-        ("app", {"not_match": ["^(?:.*-rc.*)$"], "semver": ">=1.2.0 <2 || ^3"}),
-        ("app-2", {"match": ["^(?:latest)$"]}),
+        ("app", {"not_match": ["^.*-rc.*$"], "semver": ">=1.2.0 <2 || ^3", "prereleases": True}),
+        ("app-2", {"match": ["^latest$"]}),
     ]
+    assert "semverRange: regsync takes 1.2.3-alpine for a pre-release" in said(found.lost)
+    found, _ = taken(entry("    type: repository\n    tags: {semverRange: ['^3'], deny: ['.*-.*']}\n"))
+    assert found.lost == []
 
 
 def test_a_registry_is_a_pattern_of_its_repositories(taken: Any) -> None:
@@ -362,7 +365,7 @@ def test_a_skopeo_file(taken: Any) -> None:
         {
             "source": "registry.example.com/redis",
             "target": "{name}",
-            "tags": {"list": ["1.10", "2.0"], "match": ["(?i:^V3)"]},
+            "tags": {"list": ["1.10", "2.0"], "match": ["(?i)^V3"]},
         },
         {
             "source": "registry.example.com/nginx",

@@ -31,7 +31,7 @@ REMARKS_MAX: Final = 1000
 _EVERYBODY = "anonymous"
 _YES = ("true", "yes", "on")
 _NO = ("false", "no", "off")
-_FLAGS_IN_FRONT = re.compile(r"\(\?([ims]+)\)(.+)", re.DOTALL)
+_FLAGS_IN_FRONT = re.compile(r"\(\?[ims]+\)")
 
 #: Conditions as `mirror.images[].tags` has them; none: all tags.
 Conditions: TypeAlias = Mapping[str, Any]
@@ -170,9 +170,9 @@ class Draft:
 
     def expression(self, location: Location, text: str, form: str) -> str | None:
         """A regular expression of Go, put into `form`. What Python reads in another way is told."""
-        if found := _FLAGS_IN_FRONT.fullmatch(text):
-            text = f"(?{found[1]}:{found[2]})"
-        result = form.format(text)
+        found = _FLAGS_IN_FRONT.match(text)
+        flags = found[0] if found else ""  # Python has them only there.
+        result = flags + form.format(text.removeprefix(flags))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:
