@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from homeport.client.redaction import plain_text
@@ -55,16 +54,17 @@ class _Image:
     options: dict[str, Any]
     #: The tags that are named, in their order.
     named: dict[str, None] = field(default_factory=dict)
-    conditions: list[dict[str, Any]] = field(default_factory=list)
+    #: Each by its text, so that the same is not said twice.
+    conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def selections(self) -> list[dict[str, Any]]:
         """What `tags` says, once for each image that it takes to say it."""
         named = {"list": list(self.named)} if self.named else {}
-        if {} in self.conditions:
-            return [{}]
         if not self.conditions:
             return [named]
-        first, *others = self.conditions
+        first, *others = self.conditions.values()
+        if not all((first, *others)):
+            return [{}]
         return [named | first, *others]
 
 
@@ -130,8 +130,8 @@ class Draft:
         key = repr((tried.source, target, sorted(options.items())))
         image = self._images.setdefault(key, _Image(tried.source, target, options))
         image.named.update(dict.fromkeys(named))
-        if conditions is not None and wanted not in image.conditions:
-            image.conditions.append(wanted)
+        if conditions is not None:
+            image.conditions.setdefault(repr(wanted), wanted)
         return True
 
     def upstream(self, location: Location, host: str, **values: Any) -> None:
@@ -214,14 +214,6 @@ class Draft:
         sections: dict[str, Any] = {"upstreams": self._upstreams} if self._upstreams else {}
         sections["mirror"] = mirror
         return sections | ({"client": {"hosts": self._hosts}} if self._hosts else {})
-
-
-def dump(configuration: Mapping[str, Any]) -> str:
-    """A configuration as YAML that people can read on."""
-    text: str = yaml.safe_dump(
-        dict(configuration), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
-    )
-    return text
 
 
 def named_apart(images: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
