@@ -48,6 +48,6 @@ def text(mirrored: Iterable[Mirrored]) -> str:
 
 def _entry(image: Mapping[str, Any]) -> str:
     # A text or a list of JSON is one of YAML, too, and no tag is taken for a number.
-    lines = [f"{key}: {json.dumps(image[key])}" for key in ("name", "source", "target") if key in image]
+    lines = [f"{key}: {json.dumps(image[key])}" for key in ("source", "name", "target") if key in image]
     lines.append(f"tags: {{list: {json.dumps(image['tags'])}}}")
     return "\n    - " + "\n      ".join(lines)

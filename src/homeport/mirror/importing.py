@@ -204,9 +204,8 @@ def _take_expression(images: Part, repository: str, source: str, target: str) ->
 
 
 def _take_range(images: Part, repository: str, source: str, target: str) -> None:
-    place, text = images.place(repository), images.text(repository)
-    if text and images.draft.range(place, text):
-        images.draft.add(place, source, target, conditions={"semver": text})
+    if text := images.text(repository):
+        images.draft.add(images.place(repository), source, target, conditions={"semver": text})
 
 
 _TAKERS: Final[Mapping[str, _Taker]] = dict(

@@ -19,7 +19,6 @@ from homeport.client.redaction import plain_text
 from homeport.config import ClientHost, MirroredImage, TagSelection, Upstream
 from homeport.config.document import Location
 from homeport.config.tree import written
-from homeport.oci import version_ranges
 from homeport.oci.errors import RegistryError
 from homeport.oci.reference import Reference
 
@@ -184,12 +183,7 @@ class Draft:
 
     def range(self, location: Location, text: str) -> str | None:
         """A range of versions. What is none here is told."""
-        try:
-            version_ranges.parse(text)
-        except ValueError as error:
-            self.lose(location, f"'{text[:160]}' is a range of versions that is not known here: {error}")
-            return None
-        return text
+        return text if self._tried(location, TagSelection, {"semver": text}) is not None else None
 
     def _tried(self, location: Location, model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel | None:
         try:
