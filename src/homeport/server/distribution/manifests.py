@@ -9,11 +9,13 @@ from homeport.oci.digest import Digest
 from homeport.oci.errors import ManifestInvalid, RequestInvalid
 from homeport.oci.reference import check_tag
 from homeport.registry import blobs, manifests, tags
+from homeport.registry.manifests import Stored
 from homeport.server.access import require
 from homeport.server.conditions import is_known
 from homeport.server.context import Call
 from homeport.server.http import Response
 from homeport.server.pullers import counts
+from homeport.server.pullthrough import PullThrough, warned
 
 #: Tags that one push may set. The spec asks for ten at least.
 TAGS_MAX = 100
@@ -21,21 +23,26 @@ TAGS_MAX = 100
 
 async def get(call: Call) -> Response:
     """GET and HEAD of a manifest. `Accept` is not looked at: what was pushed is what is served."""
-    require(call, Right.PULL)
+    await require(call, Right.PULL)
     reference = call.reference
     if ":" in reference:
         Digest.parse(reference)
     else:
         check_tag(reference)
-    stored = await manifests.get(call.registry, call.repository, reference)
-    if call.request.method == "HEAD" and may(call.context.policy, call.actor, Right.PUSH, call.repository):
-        # Whoever may push relies on it being here (an index that names it may come hours later), as with blobs.
-        await blobs.get_and_keep(call.registry, call.repository, stored.digest)
+    warning = None
+    if (cache := call.cache) is not None:
+        stored, warning = await _through(call, cache)
+    else:
+        stored = await manifests.get(call.registry, call.repository, reference)
+        if call.request.method == "HEAD" and may(call.context.policy, call.actor, Right.PUSH, call.repository):
+            # Whoever may push relies on it being here (an index that names it may come hours later), as with blobs.
+            await blobs.get_and_keep(call.registry, call.repository, stored.digest)
     digest = stored.digest.encode()
     headers = [
         (b"content-type", stored.media_type.encode("latin-1")),
         (b"docker-content-digest", digest),
         (b"etag", b'"%b"' % digest),
+        *warned(warning),
     ]
     if is_known(call.request, stored.digest):
         return Response(304, headers)
@@ -44,9 +51,16 @@ async def get(call: Call) -> Response:
     return Response(200, headers, stored.data)
 
 
+async def _through(call: Call, cache: PullThrough) -> tuple[Stored, str | None]:
+    """The manifest from the cache, and what is to be said of it."""
+    served = await cache.manifest(call.repository, call.reference, head=call.request.method == "HEAD")
+    await require(call, Right.PULL)  # Whether everybody may see it is known since it was fetched.
+    return served.stored, served.warning
+
+
 async def put(call: Call) -> Response:
     """PUT of a manifest under a tag or a digest; with a digest, any number of tags as `tag=` parameters."""
-    require(call, Right.PULL, Right.PUSH)
+    await require(call, Right.PULL, Right.PUSH)
     call.registry.check_writable()
     content_type = call.request.header(b"content-type")
     if content_type is None:
@@ -73,7 +87,7 @@ async def put(call: Call) -> Response:
 
 async def delete(call: Call) -> Response:
     """DELETE of a tag, or of a manifest with all its tags."""
-    require(call, Right.DELETE)
+    await require(call, Right.DELETE)
     if ":" in call.reference:
         await manifests.delete(call.registry, call.origin, call.repository, Digest.parse(call.reference))
     else:
