@@ -217,7 +217,7 @@ class Remote:
             return
         limit = ratelimits.passed(answer.status, answer.headers, answer.body)
         asked = retry_after_seconds(answer.headers, self.transport.clock.now())
-        if limit is Limit.REQUESTS or (answer.status == 503 and asked is not None):
+        if limit is Limit.REQUESTS or (answer.status == 503 and asked):
             self.gate.pace.too_fast(asked)
         elif limit is None:
             self.gate.pace.fast_enough()

@@ -82,14 +82,14 @@ def prune(tx: Transaction, before: float, limit: int = 1_000) -> int:
 
 def listed(tx: Transaction, source: Source) -> int | None:
     """How many tags the repository had in its last complete list; None: none was read."""
-    row = tx.one("SELECT tags FROM upstream_lists WHERE host = ? AND repository = ?", source)
+    row = tx.one("SELECT listed FROM upstream_lists WHERE host = ? AND repository = ?", source)
     return row[0] if row else None
 
 
-def record_list(tx: Transaction, source: Source, tags: int, now: float) -> None:
+def record_list(tx: Transaction, source: Source, count: int, now: float) -> None:
     """Note that a complete list had so many tags."""
     tx.run(
-        "INSERT INTO upstream_lists (host, repository, tags, listed_at) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (host, repository) DO UPDATE SET tags = excluded.tags, listed_at = excluded.listed_at",
-        (*source, tags, now),
+        "INSERT INTO upstream_lists (host, repository, listed, listed_at) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (host, repository) DO UPDATE SET listed = excluded.listed, listed_at = excluded.listed_at",
+        (*source, count, now),
     )

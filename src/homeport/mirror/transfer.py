@@ -95,7 +95,8 @@ class Repository:
         return await self._registry.db.read(_whole, self._name, Digest.parse(target), self._wanted)
 
     async def put_blob(self, content: Content, *, mount_from: str | None, moved: Callable[[int], None]) -> Outcome:
-        """Have the blob here, through the one fetch of it that runs."""
+        """Have the blob here, through the one fetch of it that runs, or from another repository that may share it."""
+        del mount_from, moved
         blob = content.blob
         if await self._registry.db.read(blobs.find, self._name, blob.digest) is not None:
             return Outcome.PRESENT
