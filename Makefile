@@ -61,7 +61,7 @@ soak: .venv/development ## everything at once on servers that are killed, with g
 
 .PHONY: bench
 bench: .venv/development ## the same work here and on distribution, side by side; ARGS=--quick for a look
-	scripts/test-setup registry3
+	scripts/test-setup registry3 regsync
 	$(python) -m bench $(ARGS)
 
 .PHONY: docs

@@ -34,6 +34,7 @@ async def test_an_empty_registry_refills_itself_by_what_the_run_wrote(
     await mirroring.run()
     written = yaml.safe_load(file.read_text("utf-8"))
     assert Settings.model_validate(written).mirror.images[0].target == "app"
+    (tmp_path / "empty").mkdir()
     empty = Mirroring(tmp_path / "empty" / "data", tmp_path / "empty.db")
     await empty.connect()
     empty.settings = Settings.model_validate({**written, "data": str(tmp_path / "kept" / "other")})
