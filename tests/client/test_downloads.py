@@ -8,6 +8,7 @@ from aiohttp import web
 
 from homeport.client.downloads import BlobDownload
 from homeport.client.errors import BadAnswer, ConnectionFailed, ContentMismatch, NotFound, Refused
+from homeport.client.gate import Gate, Pace
 from homeport.client.remote import Remote
 from homeport.client.repository import RemoteRepository
 from homeport.client.transport import Transport
@@ -220,6 +221,27 @@ async def test_a_slow_reader_is_not_the_hosts_fault(transport: Transport, clock:
                 clock.offset += 86_400
                 got += chunk
         assert got == BLOB.data
+
+
+async def test_who_gave_up_waiting_can_read_on(transport: Transport, clock: QuickClock) -> None:
+    async def whole(request: web.Request) -> web.StreamResponse:
+        return await send(request, BLOB.data, len(BLOB.data))
+
+    async with serving(whole) as server:
+        gate = Gate(Pace(clock, bytes_per_second=1_000_000), at_once=1)
+        repository = RemoteRepository(Remote(server.host, transport, gate=gate), "team/app")
+        for turns in range(12):
+            async with repository.open_blob(BLOB.blob) as download:
+                got = bytearray(await download.read(0))
+                waiting = asyncio.create_task(download.read(len(got)))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                waiting.cancel()
+                for chunk in await asyncio.gather(waiting, return_exceptions=True):
+                    got += chunk if isinstance(chunk, bytes) else b""
+                while chunk := await download.read(len(got)):
+                    got += chunk
+            assert got == BLOB.data
 
 
 async def test_a_busy_registry_is_waited_for_and_a_refusal_told(transport: Transport, clock: QuickClock) -> None:

@@ -147,18 +147,17 @@ class BlobDownload:
 
     async def _next(self, answer: OpenAnswer, bytes_max: int) -> bytes:
         """The next bytes of an answer, at our pace; an error if they come too slowly to ever end."""
-        clock = self._remote.transport.clock
+        clock, pace = self._remote.transport.clock, self._remote.gate.pace
+        await pace.bytes_turn()
         began = clock.monotonic()
         chunk = await answer.read(bytes_max)
+        pace.moved(len(chunk))
         self._waited_seconds += clock.monotonic() - began
         self._came_bytes += len(chunk)
-        if (
-            self._waited_seconds > SLOW_SECONDS_MAX
-            and self._came_bytes < self._waited_seconds * SLOWEST_BYTES_PER_SECOND
-        ):
+        too_few = self._came_bytes < self._waited_seconds * SLOWEST_BYTES_PER_SECOND
+        if too_few and self._waited_seconds > SLOW_SECONDS_MAX:
             text = f"{answer.request}: sends {self._came_bytes} bytes in {self._waited_seconds:.0f} seconds, too slowly"
             raise ConnectionFailed(text, temporary=False, cause=Cause.TIMED_OUT)
-        await self._remote.gate.pace.moved(len(chunk))
         return chunk
 
     def _ended_at(self, position: int, answer: OpenAnswer) -> ConnectionFailed:
