@@ -44,6 +44,7 @@ def policy(**changes: Any) -> Policy:
 
 class Served(NamedTuple):
     stored: Stored
+    size: int
     warning: str | None
 
 
@@ -85,7 +86,8 @@ class MadeUpCache:
         image = await self._ask("manifest", repository, reference)
         if reference not in {"latest", image.digest}:
             raise ManifestUnknown(reference)
-        return Served(Stored(image.digest, image.media_type, image.data), self.warning)
+        data = b"" if head else image.data  # Upstream was asked by HEAD as well.
+        return Served(Stored(image.digest, image.media_type, data), len(image.data), self.warning)
 
     async def blob(self, repository: str, digest: Digest, /) -> Blob | Coming:
         return Coming(await self._blob("blob", repository, digest), self.fails_at)

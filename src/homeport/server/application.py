@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any
 
 from homeport.auth.actors import Actor
+from homeport.mirror.nodes import DOOR_PATH
 from homeport.observe import Level
 from homeport.oci.errors import (
     BodyStalled,
@@ -42,9 +43,7 @@ _PLAIN: Mapping[bytes, tuple[str, Callable[[Context], Awaitable[Response]]]] = {
     b"/metrics": ("metrics", status.metrics),
 }
 
-#: Before `/v2/` it leads to the mirror door: for nodes, whose settings name this server as a mirror of others.
-DOOR = b"/mirror"
-
+_DOOR = f"{DOOR_PATH}/".encode()
 _READING = ("GET", "HEAD")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -168,8 +167,8 @@ class Application:
         context = self._context
         if path.startswith(b"/v2/") or path == b"/v2":
             return await self._registry(path, request, handled)
-        if path.startswith(DOOR + b"/"):
-            return await self._at_door(path.removeprefix(DOOR), request, handled, DOOR.decode())
+        if path.startswith(_DOOR):
+            return await self._at_door(path[len(DOOR_PATH) :], request, handled, DOOR_PATH)
         if path == b"/token":
             handled.route = "token"
             if request.method not in token.METHODS:

@@ -19,10 +19,12 @@ WARNING_CHARACTERS_MAX = 200
 
 
 class Served(Protocol):
-    """A manifest, and what is to be said of it."""
+    """A manifest, and what is to be said of it. For a HEAD `stored` may have no bytes; `size` says how many it has."""
 
     @property
     def stored(self) -> Stored: ...
+    @property
+    def size(self) -> int: ...
     @property
     def warning(self) -> str | None: ...
 

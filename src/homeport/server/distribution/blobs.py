@@ -25,7 +25,7 @@ async def get(call: Call) -> Response:
     digest = Digest.parse(call.reference)
     if (cache := call.cache) is not None:
         found = await cache.blob(call.repository, digest)
-        await require(call, Right.PULL)  # Whether everybody may see it is known since it was fetched.
+        await require(call, Right.PULL)  # Whether everybody may see it is known since upstream was asked.
         if not isinstance(found, Blob):
             return _coming(call, digest, found)
         blob = found

@@ -9,13 +9,12 @@ from homeport.oci.digest import Digest
 from homeport.oci.errors import ManifestInvalid, RequestInvalid
 from homeport.oci.reference import check_tag
 from homeport.registry import blobs, manifests, tags
-from homeport.registry.manifests import Stored
 from homeport.server.access import require
 from homeport.server.conditions import is_known
 from homeport.server.context import Call
 from homeport.server.http import Response
 from homeport.server.pullers import counts
-from homeport.server.pullthrough import PullThrough, warned
+from homeport.server.pullthrough import warned
 
 #: Tags that one push may set. The spec asks for ten at least.
 TAGS_MAX = 100
@@ -29,9 +28,11 @@ async def get(call: Call) -> Response:
         Digest.parse(reference)
     else:
         check_tag(reference)
-    warning = None
+    size = warning = None
     if (cache := call.cache) is not None:
-        stored, warning = await _through(call, cache)
+        served = await cache.manifest(call.repository, reference, head=call.request.method == "HEAD")
+        await require(call, Right.PULL)  # Whether everybody may see it is known since upstream was asked.
+        stored, size, warning = served.stored, served.size, served.warning
     else:
         stored = await manifests.get(call.registry, call.repository, reference)
         if call.request.method == "HEAD" and may(call.context.policy, call.actor, Right.PUSH, call.repository):
@@ -48,14 +49,7 @@ async def get(call: Call) -> Response:
         return Response(304, headers)
     if call.request.method == "GET" and counts(call.request, call.context.options.not_pulls):
         call.context.pulls.note(call.repository, reference, call.registry.clock.now())
-    return Response(200, headers, stored.data)
-
-
-async def _through(call: Call, cache: PullThrough) -> tuple[Stored, str | None]:
-    """The manifest from the cache, and what is to be said of it."""
-    served = await cache.manifest(call.repository, call.reference, head=call.request.method == "HEAD")
-    await require(call, Right.PULL)  # Whether everybody may see it is known since it was fetched.
-    return served.stored, served.warning
+    return Response(200, headers, stored.data, size)
 
 
 async def put(call: Call) -> Response:
