@@ -44,7 +44,7 @@ class Budget:
         self._changed = False
 
     def learned(self, quota: Quota) -> None:
-        """The upstream said so. What is full again before anybody would give up is a limit of requests, not of pulls."""
+        """The upstream said so. What is full again in minutes is a limit of requests, and none of pulls."""
         window = float(quota.window_seconds or 0)
         if window < PULLS_WINDOW_SECONDS_MIN:
             return
