@@ -62,6 +62,8 @@ def conditions(bench: Bench) -> str:
 def _figure(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
+    if not unit:  # a count
+        return f"{value:,.0f}"
     digits = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:,.{digits}f} {unit}"
 
