@@ -265,7 +265,7 @@ class Hub:
 
 @pytest.fixture
 def hub(tmp_path: Path, layout: Layout, sandbox: Sandbox) -> Iterator[Hub]:
-    """It has `library/alpine:3.20` and `org/tool:1`, each for two platforms."""
+    """It has `library/alpine:3.20`, with another tag beside it, and `org/tool:1`."""
     folder = tmp_path / "hub"
     folder.mkdir()
     process = DockerRegistry.start(folder, tls=True, names=(HUB,))
@@ -273,6 +273,7 @@ def hub(tmp_path: Path, layout: Layout, sandbox: Sandbox) -> Iterator[Hub]:
     for name in ("library/alpine:3.20", "org/tool:1"):
         to = f"docker://{process.host}/{name}"
         sandbox.run(need("skopeo"), "copy", "--all", "--dest-tls-verify=false", f"oci:{layout.folder}:1", to)
+    registry.push("library/alpine", Artifacts().platforms(), "edge")
     with NamingProxy({f"{HUB}:443": int(process.host.rpartition(":")[2])}) as proxy:
         yield Hub(registry, proxy)
     process.stop()
@@ -284,7 +285,8 @@ def test_a_script_that_pulls_tags_and_pushes_is_replaced(
     """Row S3: what it pushed is followed, each tag under its short name, with all platforms; what is ours stays ours."""
     docker = clients["debian-docker"]
     assert isinstance(docker, Docker)
-    mirror.start(mirror={"follow": True, "skip": ["team/**"]}, client=hub.client)
+    follow = {"follow": True, "skip": ["team/**"], "gone_upstream": {"remove_after": "14d"}}
+    mirror.start(mirror=follow, client=hub.client)
     here = Registry(mirror.server, mirror.server.host, "writer")
     docker.login(here)
     for name, short in (("library/alpine:3.20", "alpine:3.20"), ("org/tool:1", "org/tool:1")):
@@ -317,6 +319,10 @@ def test_a_script_that_pulls_tags_and_pushes_is_replaced(
     assert mirror.run()["outcome"] == "success"
     assert "leaving: alpine:3.20: gone upstream since " in mirror.cli.run("mirror", "status").out
     assert mirror.registry.digest("alpine", "3.20") == layout.digest
+    mirror.age(15)
+    assert mirror.run()["counts"]["removed"] == 1
+    assert mirror.registry.digest("alpine", "3.20") is None
+    assert mirror.registry.digest("shop", "1") == pushed["shop:1"]
     assert set(hub.proxy.asked) == {f"{HUB}:443"}
 
 
