@@ -79,7 +79,7 @@ def test_a_run_says_what_came_and_how_it_ended(here: Here, upstream: Upstream, m
     size = sum(len(blob.data) for blob in image.blobs)
     assert told.out.splitlines()[0] == f"{source}:1.0: new; {size} bytes came"
     assert "job 1 (mirror): success after " in told.out
-    assert f"checked 1, unchanged 0, copied 1, bytes {size}, waiting 0, theirs 0, removed 0\n" in told.out
+    assert f"copied 1, bytes {size}, removed 0, unchanged 0, checked 1, waiting 0, theirs 0\n" in told.out
     again = here.run_here("mirror", "run", "--json").json
     assert (again["kind"], again["outcome"], again["arguments"]) == ("mirror", "success", {})
     assert (again["summary"]["counts"]["unchanged"], again["summary"]["counts"]["copied"]) == (1, 0)
@@ -126,7 +126,9 @@ def test_the_exit_code_says_how_it_ended(here: Here, upstream: Upstream, made: A
 
 def test_a_run_can_be_left_to_the_worker(here: Here) -> None:
     here.configure()
-    assert "job 1 was started; `homeport jobs log 1 --follow` shows it" in here.run_here("mirror", "run", "--detach").out
+    assert (
+        "job 1 was started; `homeport jobs log 1 --follow` shows it" in here.run_here("mirror", "run", "--detach").out
+    )
 
 
 def test_who_mirrors_nothing_is_told_what_is_missing(here: Here) -> None:

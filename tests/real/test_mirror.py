@@ -282,7 +282,7 @@ def hub(tmp_path: Path, layout: Layout, sandbox: Sandbox) -> Iterator[Hub]:
 def test_a_script_that_pulls_tags_and_pushes_is_replaced(
     mirror: Mirror, hub: Hub, layout: Layout, clients: Clients
 ) -> None:
-    """Row S3: what it pushed is followed, each tag under its short name, with all platforms; what is ours stays ours."""
+    """Row S3: what it pushed is followed under its short names, with all platforms; what is ours stays ours."""
     docker = clients["debian-docker"]
     assert isinstance(docker, Docker)
     follow = {"follow": True, "skip": ["team/**"], "gone_upstream": {"remove_after": "14d"}}

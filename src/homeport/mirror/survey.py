@@ -260,9 +260,7 @@ def _origins(tx: Transaction, look: Look) -> dict[str, TagOrigin]:
     """What of the repository came from this source, and is this rule's or nobody's. What belongs to others goes with
     them."""
     known = {
-        tag: each
-        for tag, each in look.known.items()
-        if each.source == look.source and companions.subject(tag) is None
+        tag: each for tag, each in look.known.items() if each.source == look.source and companions.subject(tag) is None
     }
     if look.rule.selector is None:
         here = holdings.tags(tx, look.repository)
