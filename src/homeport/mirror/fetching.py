@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Final, TypeAlias
 
 from homeport.client.uploads import Content
+from homeport.db.database import Transaction
 from homeport.events import Origin
 from homeport.mirror import provenance
 from homeport.observe import Log
@@ -352,6 +353,6 @@ async def _linked(registry: Registry, coming: _Coming) -> Blob | None:
     return await blobs.mount(registry, coming.origin, coming.repository, digest, None, readable=_by_everybody)
 
 
-def _by_everybody(_repository: str) -> bool:
+def _by_everybody(_tx: Transaction, _repository: str) -> bool:
     """What is linked by these functions came from where everybody can read it."""
     return True
