@@ -72,8 +72,8 @@ class Result:
 
     @property
     def counts(self) -> dict[str, int]:
-        """As the summary tells it."""
-        names = ("checked", "unchanged", "copied", "bytes", "waiting", "theirs", "removed")
+        """As the summary tells it: what was done first, since that is what short messages have room for."""
+        names = ("copied", "bytes", "removed", "unchanged", "checked", "waiting", "theirs")
         return {name: getattr(self, name) for name in names}
 
 
