@@ -59,7 +59,7 @@ def test_an_authority_of_ones_own(homeport: Homeport, tmp_path: Path) -> None:
 
 
 def test_a_list_of_another_tool_and_the_files_of_nodes(tmp_path: Path) -> None:
-    files, imported = (block for block in commands("mirror.md") if "homeport" in block)
+    files, imported = (block for block in commands("mirror.md") if "client-config" in block or "import" in block)
     program = f'homeport() {{ "{sys.executable}" -m homeport "$@"; }}\n'
     (tmp_path / "homeport.yaml").write_text("cache: {upstreams: [docker.io]}\n")
     assert '"registry-mirrors"' in run(program + files, tmp_path)

@@ -33,13 +33,16 @@ class DockerRegistry:
     ca: Path | None = None
 
     @classmethod
-    def start(cls, folder: Path, *, login: bool = False, tls: bool = False) -> "DockerRegistry":
+    def start(
+        cls, folder: Path, *, login: bool = False, tls: bool = False, names: tuple[str, ...] = ()
+    ) -> "DockerRegistry":
+        """Start it. `names`: its certificate is good for these hosts as well."""
         program = need("docker-registry")
         port = free_port()
         http: dict[str, Any] = {"addr": f"127.0.0.1:{port}", "secret": "test"}
         certificate: ServerCertificate | None = None
         if tls:
-            certificate = Authority(folder).issue()
+            certificate = Authority(folder).issue(hosts=("127.0.0.1", "localhost", *names))
             http["tls"] = {"certificate": str(certificate.certificate), "key": str(certificate.key)}
         config: dict[str, Any] = {
             "version": 0.1,

@@ -11,6 +11,7 @@ from typing import Any
 from homeport import administration, config
 from homeport.client.settings import ClientSettings
 from homeport.client.transport import Transport
+from homeport.clock import SystemClock
 from homeport.db.database import Transaction
 from homeport.events import Event
 from homeport.jobs import joblog, queue, work
@@ -56,6 +57,11 @@ class Mirroring(World):
         self._database = database or folder.parent / "homeport.db"
         self._stack = AsyncExitStack()
         self.open()
+
+    @property
+    def database_clock(self) -> SystemClock:
+        """One that waits: for the database's own threads, which are real."""
+        return SystemClock()
 
     async def connect(self, environ: Mapping[str, str] | None = None) -> None:
         """Build what talks to upstreams."""

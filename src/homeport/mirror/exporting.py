@@ -6,11 +6,12 @@ configuration as `homeport config check` takes it, and no secret is in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from homeport.mirror.translation import dump, named_apart
+from homeport.mirror.translation import named_apart
 
 _HEAD = """\
 # What is mirrored here, and followed: every image with its tags, its upstream, and where it is put.
@@ -33,13 +34,20 @@ class Mirrored:
 
 
 def text(mirrored: Iterable[Mirrored]) -> str:
-    """All of it as a file."""
+    """All of it as a file. It is written by hand: there may be many tags, and a run waits for it."""
     merged: dict[tuple[str, str], set[str]] = {}
     for each in mirrored:
         merged.setdefault((f"{each.host}/{each.source}", each.repository), set()).update(each.tags)
     images: list[dict[str, Any]] = [
-        {"source": source, "target": repository, "tags": {"list": sorted(tags)}}
+        {"source": source, "target": repository, "tags": sorted(tags)}
         for (source, repository), tags in sorted(merged.items())
         if tags
     ]
-    return _HEAD + dump({"mirror": {"images": named_apart(images)}})
+    return _HEAD + "mirror:\n  images:" + ("".join(map(_entry, named_apart(images))) or " []") + "\n"
+
+
+def _entry(image: Mapping[str, Any]) -> str:
+    # A text or a list of JSON is one of YAML, too, and no tag is taken for a number.
+    lines = [f"{key}: {json.dumps(image[key])}" for key in ("source", "name", "target") if key in image]
+    lines.append(f"tags: {{list: {json.dumps(image['tags'])}}}")
+    return "\n    - " + "\n      ".join(lines)

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Final, TypeAlias
 
 from homeport.client.uploads import Content
+from homeport.db.database import Transaction
 from homeport.events import Origin
 from homeport.mirror import provenance
 from homeport.observe import Log
@@ -66,12 +67,17 @@ class Fetch:
         self._coming = coming
         self._repository = repository
 
+    @property
+    def size(self) -> int:
+        """How many bytes the blob has."""
+        return self._coming.wanted.size
+
     async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """The bytes from `start` to before `stop` as they come, in chunks of at most `CHUNK_BYTES`.
 
         Raises what the fetch failed with. Where the blob's last byte is asked for, it is in the repository at the end.
         """
-        size = self._coming.wanted.size
+        size = self.size
         stop = size if stop is None else min(stop, size)
         async for chunk in self._coming.read(start, stop):
             yield chunk
@@ -352,6 +358,6 @@ async def _linked(registry: Registry, coming: _Coming) -> Blob | None:
     return await blobs.mount(registry, coming.origin, coming.repository, digest, None, readable=_by_everybody)
 
 
-def _by_everybody(_repository: str) -> bool:
+def _by_everybody(_tx: Transaction, _repository: str) -> bool:
     """What is linked by these functions came from where everybody can read it."""
     return True

@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+import yaml
+
 from homeport.config.document import DEPTH_MAX, Document, DocumentError, Location
 from homeport.config.tree import written
 from homeport.mirror import regsync
-from homeport.mirror.translation import Draft, Part, Remark, dump
+from homeport.mirror.translation import Draft, Part, Remark
 
 BYTES_MAX: Final = 1024 * 1024
 ENTRIES_MAX: Final = 20_000
@@ -54,7 +56,10 @@ class Imported:
 
     def text(self) -> str:
         """The sections as people put them into `homeport.yaml`."""
-        return dump(self.configuration)
+        written_out: str = yaml.safe_dump(
+            dict(self.configuration), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
+        )
+        return written_out
 
 
 def read(text: str, *, skopeo_target: str = SHORT_NAME) -> Imported:
@@ -199,9 +204,8 @@ def _take_expression(images: Part, repository: str, source: str, target: str) ->
 
 
 def _take_range(images: Part, repository: str, source: str, target: str) -> None:
-    place, text = images.place(repository), images.text(repository)
-    if text and images.draft.range(place, text):
-        images.draft.add(place, source, target, conditions={"semver": text})
+    if text := images.text(repository):
+        images.draft.add(images.place(repository), source, target, conditions={"semver": text})
 
 
 _TAKERS: Final[Mapping[str, _Taker]] = dict(

@@ -73,6 +73,14 @@ _CREDENTIAL_LOSSES: Final[Mapping[str, str]] = {
     "hostname": "the registry is asked at the host of the 'source'; write this one there",
 }
 
+#: How regsync compiles an expression. A `|` in it stands between the two ends, as it does there.
+_WHOLE_TAG = "^{}$"
+#: A tag of which regsync's ranges and ours think differently.
+_VARIANT = "1.2.3-variant"
+_VARIANTS_LOST = (
+    "regsync takes 1.2.3-alpine for a pre-release, and copies it; here a range is about tags without a variant, and one"
+    " for each variant can follow it: '>=1.2 <2 || >=1.2-alpine <2'"
+)
 _EXPRESSIONS = ("allow", "deny")
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
@@ -252,7 +260,7 @@ def _selections(sync: Part) -> Iterator[dict[str, Any]]:
             continue
         tags.expect((*_EXPRESSIONS, "semverRange"))
         found = {key: tags.texts(key) for key in (*_EXPRESSIONS, "semverRange")}
-        allow, deny = ([tags.draft.expression(*each, "^(?:{})$") for each in found[key] or []] for key in _EXPRESSIONS)
+        allow, deny = ([tags.draft.expression(*each, _WHOLE_TAG) for each in found[key] or []] for key in _EXPRESSIONS)
         ranges = [tags.draft.range(*each) for each in found["semverRange"] or []]
         allowed, known = [each for each in allow if each], [each for each in ranges if each]
         # What is allowed may become less, but never all because nothing of it is left.
@@ -260,7 +268,9 @@ def _selections(sync: Part) -> Iterator[dict[str, Any]]:
         if None in found.values() or None in deny or (allow and not allowed) or (ranges and not semver):
             tags.draft.lose(tags.location, "would mean other tags without that, so these tags are not mirrored")
             continue
-        meant = {"match": allowed, "not_match": deny, "semver": semver}
+        if semver and not any(re.search(each, _VARIANT) for each in deny if each):
+            tags.lose("semverRange", _VARIANTS_LOST)
+        meant = {"match": allowed, "not_match": deny, "semver": semver, "prereleases": semver is not None}
         yield {name: value for name, value in meant.items() if value}
 
 

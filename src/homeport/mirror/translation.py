@@ -13,14 +13,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from homeport.client.redaction import plain_text
 from homeport.config import ClientHost, MirroredImage, TagSelection, Upstream
 from homeport.config.document import Location
 from homeport.config.tree import written
-from homeport.oci import version_ranges
 from homeport.oci.errors import RegistryError
 from homeport.oci.reference import Reference
 
@@ -31,7 +29,7 @@ REMARKS_MAX: Final = 1000
 _EVERYBODY = "anonymous"
 _YES = ("true", "yes", "on")
 _NO = ("false", "no", "off")
-_FLAGS_IN_FRONT = re.compile(r"\(\?([ims]+)\)(.+)", re.DOTALL)
+_FLAGS_IN_FRONT = re.compile(r"\(\?[ims]+\)")
 
 #: Conditions as `mirror.images[].tags` has them; none: all tags.
 Conditions: TypeAlias = Mapping[str, Any]
@@ -55,16 +53,17 @@ class _Image:
     options: dict[str, Any]
     #: The tags that are named, in their order.
     named: dict[str, None] = field(default_factory=dict)
-    conditions: list[dict[str, Any]] = field(default_factory=list)
+    #: Each by its text, so that the same is not said twice.
+    conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def selections(self) -> list[dict[str, Any]]:
         """What `tags` says, once for each image that it takes to say it."""
         named = {"list": list(self.named)} if self.named else {}
-        if {} in self.conditions:
-            return [{}]
         if not self.conditions:
             return [named]
-        first, *others = self.conditions
+        first, *others = self.conditions.values()
+        if not all((first, *others)):
+            return [{}]
         return [named | first, *others]
 
 
@@ -130,8 +129,8 @@ class Draft:
         key = repr((tried.source, target, sorted(options.items())))
         image = self._images.setdefault(key, _Image(tried.source, target, options))
         image.named.update(dict.fromkeys(named))
-        if conditions is not None and wanted not in image.conditions:
-            image.conditions.append(wanted)
+        if conditions is not None:
+            image.conditions.setdefault(repr(wanted), wanted)
         return True
 
     def upstream(self, location: Location, host: str, **values: Any) -> None:
@@ -170,9 +169,9 @@ class Draft:
 
     def expression(self, location: Location, text: str, form: str) -> str | None:
         """A regular expression of Go, put into `form`. What Python reads in another way is told."""
-        if found := _FLAGS_IN_FRONT.fullmatch(text):
-            text = f"(?{found[1]}:{found[2]})"
-        result = form.format(text)
+        found = _FLAGS_IN_FRONT.match(text)
+        flags = found[0] if found else ""  # Python has them only there.
+        result = flags + form.format(text.removeprefix(flags))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:
@@ -184,12 +183,7 @@ class Draft:
 
     def range(self, location: Location, text: str) -> str | None:
         """A range of versions. What is none here is told."""
-        try:
-            version_ranges.parse(text)
-        except ValueError as error:
-            self.lose(location, f"'{text[:160]}' is a range of versions that is not known here: {error}")
-            return None
-        return text
+        return text if self._tried(location, TagSelection, {"semver": text}) is not None else None
 
     def _tried(self, location: Location, model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel | None:
         try:
@@ -214,14 +208,6 @@ class Draft:
         sections: dict[str, Any] = {"upstreams": self._upstreams} if self._upstreams else {}
         sections["mirror"] = mirror
         return sections | ({"client": {"hosts": self._hosts}} if self._hosts else {})
-
-
-def dump(configuration: Mapping[str, Any]) -> str:
-    """A configuration as YAML that people can read on."""
-    text: str = yaml.safe_dump(
-        dict(configuration), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
-    )
-    return text
 
 
 def named_apart(images: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

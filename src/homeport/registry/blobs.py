@@ -164,6 +164,17 @@ def release(tx: Transaction, registry: Registry, repository_id: int, digest: Dig
         reviews.ask(tx, registry, repository_id, digest, now + registry.rules.grace_seconds_min)
 
 
+def renew(tx: Transaction, registry: Registry, repository: str, digest: Digest) -> None:
+    """Note that somebody uses what perhaps nothing refers to: its grace begins anew, where it is older than an hour."""
+    now = registry.clock.now()
+    repository_id = repositories.find(tx, repository)
+    if repository_id is not None:
+        tx.run(
+            "UPDATE links SET released_at = ? WHERE repository_id = ? AND digest = ? AND released_at < ?",
+            (now, repository_id, digest, now - registry.rules.keep_renewal_seconds),
+        )
+
+
 def look_at(tx: Transaction, registry: Registry, repository_id: int, digest: Digest) -> None:
     """Have the link looked at at once: what it belonged to was swept, so its own grace has long been over."""
     if tx.one("SELECT 1 FROM links WHERE repository_id = ? AND digest = ?", (repository_id, digest)):
@@ -218,9 +229,9 @@ def _promise(tx: Transaction, registry: Registry, repository: str, digest: Diges
     return blob
 
 
-def _readable_source(tx: Transaction, digest: Digest, readable: Callable[[str], bool]) -> str | None:
+def _readable_source(tx: Transaction, digest: Digest, readable: Callable[[Transaction, str], bool]) -> str | None:
     rows = tx.all("SELECT repository FROM held_blobs WHERE digest = ? LIMIT ?", (digest, MOUNT_SOURCES_MAX))
-    return next((name for (name,) in rows if readable(name)), None)
+    return next((name for (name,) in rows if readable(tx, name)), None)
 
 
 def _mount(
@@ -487,17 +498,17 @@ async def mount(
     repository: str,
     digest: Digest,
     source: str | None,
-    readable: Callable[[str], bool],
+    readable: Callable[[Transaction, str], bool],
 ) -> Blob | None:
     """Link a blob of another repository here, without its bytes moving; None where that can't be.
 
-    `readable` tells whether the caller may pull from a repository: what they may not read is not there for them
+    `readable` is the fact whether the caller may pull from a repository: what they may not read is not there for them
     (CVE-2024-39897). Without a `source` any repository will do that they may read.
     """
     registry.check_writable()
     if source is None:
         source = await registry.db.read(_readable_source, digest, readable)
-    elif not readable(source):
+    elif not await registry.db.read(readable, source):
         source = None
     blob = await registry.db.read(find, source, digest) if source is not None else None
     if source is None or blob is None or not await is_whole(registry, blob):
