@@ -131,7 +131,7 @@ class Budget:
         known, left = self._known, self._left
         if known is not None and left is not None:
             seen_at = self._clock.now() if left == known.pulls_max else known.seen_at
-            self._known = replace(known, remaining=max(0, left - 1), seen_at=seen_at)
+            self._known = replace(known, remaining=max(0, left - 1), seen_at=seen_at, limited_until=None)
             self._changed = True
 
     def take_change(self) -> Standing | None:
