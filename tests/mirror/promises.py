@@ -50,7 +50,7 @@ class Truth:
 
     def put(self, tag: str, image: Image) -> None:
         self.tags_there[tag] = image
-        self.known[image.digest] = image
+        self.known |= {each.digest: each for each in (image, *image.children)}
 
     @property
     def listed(self) -> list[str]:
