@@ -55,7 +55,7 @@ EVENTS: Final[dict[str, str]] = {
 
 #: Every kind of job, with the sentence that documents it. A job KIND that ends writes the event `KIND.finished`.
 JOBS: Final[dict[str, str]] = {
-    "mirror": "Bring the mirrored images in step with their upstreams, and remove what is gone there where that is set.",
+    "mirror": "Bring the mirrored images in step with their upstreams; what is gone there goes where that is set.",
     "cleanup": "Remove the tags that no rule keeps, then sweep, and tell all that went since the run before.",
     "housekeeping": "Forget what is older than the configuration keeps: events, ended jobs, deliveries, dead tokens.",
     "recount": "Count what new quotas have in their repositories; asked for by itself when `quotas` changes.",

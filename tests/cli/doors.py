@@ -36,6 +36,6 @@ def _services(body: Body) -> Callable[[Settings], AbstractAsyncContextManager[Se
                 administration.ended(tx, clock, job)
 
             worker = Worker(services.registry.db, clock, log, kinds, count=1, on_end=on_end)
-            yield Services(services.registry, kinds, worker)
+            yield Services(services.registry, kinds, worker, services.mirror)
 
     return opened

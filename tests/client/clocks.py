@@ -18,4 +18,5 @@ class QuickClock(SystemClock):
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
+        self.offset += seconds
         await asyncio.sleep(0)

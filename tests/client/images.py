@@ -17,10 +17,11 @@ class Bytes:
 
     data: bytes
     media_type: str = mediatype.OCI_LAYER_GZIP
+    algorithm: str = "sha256"
 
     @property
     def blob(self) -> Descriptor:
-        return Descriptor(self.media_type, Digest.of(self.data), len(self.data), Role.LAYER)
+        return Descriptor(self.media_type, Digest.of(self.data, self.algorithm), len(self.data), Role.LAYER)
 
     async def read(self, position: int) -> bytes:
         return self.data[position : position + 300_000]
@@ -69,10 +70,10 @@ class Factory:
         return Image(make({"mediaType": media_type, "manifests": listed}), (), tuple(children))
 
 
-def make(document: Mapping[str, object]) -> FetchedManifest:
+def make(document: Mapping[str, object], algorithm: str = "sha256") -> FetchedManifest:
     """A manifest with this content."""
     data = json.dumps({"schemaVersion": 2, **document}, indent=1).encode()
-    return FetchedManifest(Digest.of(data), manifest.parse(data, ""))
+    return FetchedManifest(Digest.of(data, algorithm), manifest.parse(data, ""))
 
 
 def descriptor(of: Descriptor) -> dict[str, object]:

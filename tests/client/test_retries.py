@@ -5,7 +5,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from homeport.client.retries import ATTEMPTS_MAX, RETRY_AFTER_SECONDS_MAX, Retries, backoff_seconds, retry_after_seconds
+from homeport.client.retries import PATIENCE, Retries, backoff_seconds, retry_after_seconds
 from tests.client.clocks import QuickClock
 
 NOW = 1_800_000_000.0
@@ -40,8 +40,8 @@ def test_backoff_doubles_with_jitter_and_ends_somewhere() -> None:
 async def test_gives_up_after_some_failures_and_counts_anew_after_progress() -> None:
     clock = QuickClock()
     retries = Retries(clock)
-    assert [await retries.failed() for _ in range(ATTEMPTS_MAX)] == [True] * (ATTEMPTS_MAX - 1) + [False]
+    assert [await retries.failed() for _ in range(PATIENCE.attempts)] == [True] * (PATIENCE.attempts - 1) + [False]
     retries.progressed()
     assert await retries.failed({"Retry-After": "9"})
     assert clock.slept[-1] == 9.0
-    assert not await retries.failed({"Retry-After": str(int(RETRY_AFTER_SECONDS_MAX) + 1)})
+    assert not await retries.failed({"Retry-After": str(int(PATIENCE.longest_wait_seconds) + 1)})

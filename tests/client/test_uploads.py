@@ -10,7 +10,7 @@ from aiohttp import web
 from homeport.client.errors import BadAnswer, ClientError, ConnectionFailed, Refused
 from homeport.client.remote import Remote
 from homeport.client.repository import RemoteRepository
-from homeport.client.retries import ATTEMPTS_MAX
+from homeport.client.retries import PATIENCE
 from homeport.client.transport import Transport
 from homeport.client.uploads import Outcome
 from homeport.oci.digest import Digest
@@ -86,7 +86,7 @@ async def test_a_cut_in_the_last_part_is_resumed_by_the_put(transport: Transport
 
 
 async def test_an_upload_that_gets_on_is_not_given_up(transport: Transport) -> None:
-    cuts = 2 * ATTEMPTS_MAX
+    cuts = 2 * PATIENCE.attempts
     made = MemoryRegistry({"PATCH": [cut_after(150_000 * number) for number in range(1, cuts + 1)]})
     async with uploading(made, transport) as (server, repository):
         assert await repository.put_blob(LARGE) is Outcome.SENT
@@ -95,18 +95,18 @@ async def test_an_upload_that_gets_on_is_not_given_up(transport: Transport) -> N
 
 
 async def test_an_upload_that_stands_still_is_given_up(transport: Transport) -> None:
-    made = MemoryRegistry({"PATCH": [cut_after(150_000) for _ in range(2 * ATTEMPTS_MAX)]})
+    made = MemoryRegistry({"PATCH": [cut_after(150_000) for _ in range(2 * PATIENCE.attempts)]})
     async with uploading(made, transport) as (server, repository):
         with pytest.raises(ConnectionFailed):
             await repository.put_blob(LARGE)
-        assert methods(server).count("PATCH") == ATTEMPTS_MAX + 1  # the first one got on
+        assert methods(server).count("PATCH") == PATIENCE.attempts + 1  # the first one got on
 
 
 async def test_what_the_registry_holds_is_not_sent_again_to_close_the_upload(transport: Transport) -> None:
-    made = MemoryRegistry({"PUT": [status(503)] * ATTEMPTS_MAX})
+    made = MemoryRegistry({"PUT": [status(503)] * PATIENCE.attempts})
     async with uploading(made, transport) as (server, repository):
         assert await repository.put_blob(LARGE) is Outcome.SENT
-        assert methods(server) == ["HEAD", "POST", "PATCH", *["PUT"] * ATTEMPTS_MAX, "HEAD", "GET", "PUT"]
+        assert methods(server) == ["HEAD", "POST", "PATCH", *["PUT"] * PATIENCE.attempts, "HEAD", "GET", "PUT"]
         assert made.blobs[LARGE.blob.digest] == LARGE.data
 
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from homeport.oci.digest import Digest
 from homeport.storage.blobstore import BlobMissing, UploadMissing, WrongOffset
 from homeport.storage.filesystem import FilesystemStore
-from homeport.testing.blobstore_suite import BodyEnded, body, broken_body, content
+from homeport.testing.blobstore_suite import BodyEnded, body, broken_body, content, written
 from homeport.testing.disk_faults import MemoryDisk
 from tests.storage.inline import InlineClock
 
@@ -143,6 +143,7 @@ class StoreMachine(RuleBasedStateMachine):
     async def _compare(self) -> None:
         for upload, data in self.uploads.items():
             assert await self.store.size(upload) == len(data)
+            assert await written(self.store, upload) == data
         assert {upload async for upload in self.store.uploads()} == self.uploads.keys()
         found = {digest: (location, size) async for digest, location, size in self.store.blobs()}
         assert found == {digest: (self.locations[digest], len(data)) for digest, data in self.blobs.items()}

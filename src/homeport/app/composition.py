@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from homeport import administration, events, housekeeping
+from homeport.app.upstreaming import Upstreaming
 from homeport.auth import tokens
 from homeport.cli.context import Outgoing, Services
 from homeport.client.errors import ClientError
@@ -29,6 +30,7 @@ from homeport.jobs.queue import Job
 from homeport.jobs.schedule import Plan
 from homeport.jobs.work import Kind
 from homeport.jobs.worker import Worker
+from homeport.mirror import job as mirror
 from homeport.mirror.eviction import Evictor
 from homeport.notify import deliveries
 from homeport.notify.notifier import Notifier
@@ -37,7 +39,7 @@ from homeport.observe import Level, Log
 from homeport.registry import quotas
 from homeport.registry.registry import Registry, Rules
 from homeport.registry.retention import ImmutableTags, KeepRule, Retention
-from homeport.secretstore.store import SecretStore
+from homeport.secretstore.store import SecretStore, Tell
 from homeport.storage.filesystem import FilesystemStore
 
 
@@ -56,9 +58,20 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     async with AsyncExitStack() as stack:
         stack.callback(log.flush)
         registry = await _open(settings, clock, stack)
+        transport = await stack.enter_async_context(Transport(ClientSettings.of(settings.client), clock))
+        secrets = SecretStore(
+            clock, process_environment(), transport, settings=settings.secrets, tell=_teller(registry, log)
+        )
+        stack.callback(secrets.close)
+        secrets.use(reference for _, reference in references(settings))
         cleaner = _Cleaner.of(registry, log, busy=lambda: False)
-        kinds = _kinds(registry, cleaner, lambda: settings)
-        yield Services(registry=registry, kinds=kinds, worker=_worker(registry, kinds, log, settings))
+        upstreaming = await Upstreaming.open(
+            registry, transport, secrets, log, lambda: settings, cleaner.guard.may_delete, stack
+        )
+        upstreaming.reconfigure(settings)
+        kinds = _kinds(registry, cleaner, upstreaming, lambda: settings)
+        worker = _worker(registry, kinds, log, settings)
+        yield Services(registry=registry, kinds=kinds, worker=worker, mirror=upstreaming.parts)
 
 
 @asynccontextmanager
@@ -108,6 +121,7 @@ class Program:
     sweeper: Sweeper
     walker: Walker
     evictor: Evictor
+    upstreaming: Upstreaming
     #: Whether it is this process that keeps schedules, runs jobs and tells people.
     works: bool
     #: Whether requests are being answered, which must not be slowed down.
@@ -142,6 +156,7 @@ class Program:
         self.settings = settings
         self.registry.rules = rules_of(settings)
         self.watcher.reconfigure(settings.in_use)
+        self.upstreaming.reconfigure(settings)
         self.log.level = Level[settings.log.level.upper()]
         self.secrets.reconfigure(settings.secrets)
         self.secrets.use(reference for _, reference in references(settings))
@@ -163,14 +178,7 @@ async def open_program(
     registry = await _open(settings, clock, stack)
     transport = await stack.enter_async_context(Transport(ClientSettings.of(settings.client), clock))
 
-    async def tell(kind: str, reason: str) -> None:
-        log.warning(kind, reason=reason)
-        try:
-            await registry.db.write(events.append, clock, kind, SYSTEM, reason=reason)
-        except DatabaseError as error:
-            log.warning("event.lost", kind=kind, error=str(error))
-
-    secrets = SecretStore(clock, environ, transport, settings=settings.secrets, tell=tell)
+    secrets = SecretStore(clock, environ, transport, settings=settings.secrets, tell=_teller(registry, log))
     stack.callback(secrets.close)
     notifier = Notifier(
         registry.db,
@@ -184,7 +192,10 @@ async def open_program(
         follows=works,
     )
     cleaner = _Cleaner.of(registry, log, busy=lambda: program.asked_lately())  # noqa: PLW0108 (it is set later)
-    kinds = _kinds(registry, cleaner, lambda: program.settings)
+    upstreaming = await Upstreaming.open(
+        registry, transport, secrets, log, lambda: program.settings, cleaner.guard.may_delete, stack
+    )
+    kinds = _kinds(registry, cleaner, upstreaming, lambda: program.settings)
     worker = _worker(registry, kinds, log, settings)
     program = Program(
         settings,
@@ -207,6 +218,7 @@ async def open_program(
             lambda: program.settings.cache,
             lambda: program.flush_pulls(),  # noqa: PLW0108 (it is set later)
         ),
+        upstreaming,
         works,
     )
     await program.apply(settings, targets)
@@ -247,6 +259,8 @@ def retention_of(settings: Settings) -> Retention:
 def plans(settings: Settings) -> list[Plan]:
     """What runs when."""
     wanted = {cleanup.NAME: settings.cleanup.schedule, housekeeping.NAME: settings.housekeeping.schedule}
+    if settings.mirror.images or settings.mirror.follow:
+        wanted[mirror.NAME] = settings.mirror.schedule
     return [Plan(name, name, expression, settings.time_zone) for name, expression in wanted.items()]
 
 
@@ -285,11 +299,27 @@ class _Cleaner:
         return cls(guard, pace, Sweeper(registry, log, guard, pace))
 
 
-def _kinds(registry: Registry, cleaner: _Cleaner, settings: Callable[[], Settings]) -> Mapping[str, Kind]:
+def _teller(registry: Registry, log: Log) -> Tell:
+    """Tells the log and the audit log what became of a secret."""
+
+    async def tell(kind: str, reason: str) -> None:
+        log.warning(kind, reason=reason)
+        try:
+            await registry.db.write(events.append, registry.clock, kind, SYSTEM, reason=reason)
+        except DatabaseError as error:
+            log.warning("event.lost", kind=kind, error=str(error))
+
+    return tell
+
+
+def _kinds(
+    registry: Registry, cleaner: _Cleaner, upstreaming: Upstreaming, settings: Callable[[], Settings]
+) -> Mapping[str, Kind]:
     found = [
         cleanup.kind(
             registry, cleaner.sweeper, cleaner.guard, cleaner.pace, lambda: settings().cleanup.skip_while_uploading
         ),
+        mirror.kind(upstreaming.parts),
         housekeeping.kind(registry.db, registry.clock, lambda: _prunes(settings())),
         quotas.kind(registry),
     ]

@@ -17,6 +17,7 @@ from homeport.config import Problem, SecretReference, Settings, load
 from homeport.events import Origin
 from homeport.jobs.work import Kind
 from homeport.jobs.worker import Worker
+from homeport.mirror.run import Parts
 from homeport.notify.notifier import Notifier
 from homeport.registry.registry import Registry
 from homeport.secretstore import SecretStore
@@ -50,6 +51,8 @@ class Services:
     registry: Registry
     kinds: Mapping[str, Kind]
     worker: Worker
+    #: What a mirror run works with.
+    mirror: Parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from homeport.client.repository import FetchedManifest
 from homeport.client.uploads import Content, Outcome
 from homeport.oci import mediatype
 from homeport.oci.digest import Digest
-from homeport.oci.manifest import Descriptor
+from homeport.oci.manifest import Descriptor, Manifest
 
 #: Blobs, or requests for manifests, that are on their way at once.
 AT_ONCE = 4
@@ -61,11 +61,32 @@ class Destination(Protocol):
     async def put_manifest(self, pushed: FetchedManifest, tag: str | None = None) -> None: ...
 
 
+class Choice:
+    """What of an image is copied: all of it, unless a method says otherwise."""
+
+    def children(self, manifest: Manifest) -> Iterable[Descriptor]:
+        """The manifests that it names and that are copied with it."""
+        return (reference for reference in manifest.references if _is_manifest(reference))
+
+    def takes_referrer(self, artifact_type: str | None) -> bool:
+        """Whether a referrer of this type comes with its subject."""
+        del artifact_type
+        return True
+
+    def may_have_tag(self, tag: str) -> bool:
+        """Whether it is worth asking the source for this tag of cosign's."""
+        del tag
+        return True
+
+
 class Observer:
     """Is told how a copy gets on. Each method may be left as it is."""
 
     def planned(self, blobs: Sequence[Descriptor]) -> None:
         """These blobs belong to the image; some may be there already."""
+
+    def is_missing(self, digest: Digest) -> None:
+        """An index of the source names this manifest, and the source does not hold it."""
 
     def blob_moved(self, blob: Descriptor, position: int) -> None:
         """So many bytes of the blob went out. May go back when a transfer is resumed."""
@@ -98,19 +119,22 @@ async def copy(
     referrers: bool = False,
     mount_from: str | None = None,
     observer: Observer | None = None,
+    choice: Choice | None = None,
 ) -> CopyReport:
     """Copies what the tag or digest `target` is in `source` to `destination`, under `tag` or under its digest alone.
 
     `referrers`: also signatures, attestations and whatever else refers to it or to one of its platforms, and what
-    refers to those; cosign's tags count. `mount_from`: the name of the source's repository if both are in one registry.
+    refers to those; cosign's tags count. `choice`: only what it chooses of all that. `mount_from`: the name of the
+    source's repository if both are in one registry.
     A failure names the blob or manifest that it is about; what was copied before stays, and need not be copied again.
     """
-    contents = _Contents(source, destination)
+    observer = observer or Observer()
+    contents = _Contents(source, destination, choice or Choice(), observer)
     top = await source.get_manifest(target)
     await contents.add([top])
     tagged = await contents.add_referrers() if referrers else []
     blobs = await contents.blobs()
-    moving = _BlobCopies(source, destination, mount_from, observer or Observer())
+    moving = _BlobCopies(source, destination, mount_from, observer)
     await moving.run(blobs)
     pushed = 0
     for manifest in contents.in_order():
@@ -140,9 +164,11 @@ async def _push(destination: Destination, manifest: FetchedManifest, tag: str | 
 class _Contents:
     """Everything that has to be at the destination, as it is found out."""
 
-    def __init__(self, source: Source, destination: Destination) -> None:
+    def __init__(self, source: Source, destination: Destination, choice: Choice, observer: Observer) -> None:
         self._source = source
         self._destination = destination
+        self._choice = choice
+        self._observer = observer
         self._manifests: dict[Digest, FetchedManifest] = {}
         self._roots: list[Digest] = []
         #: Image manifests that the destination holds, so their blobs too.
@@ -158,7 +184,7 @@ class _Contents:
         for _ in range(NESTING_MAX):
             for manifest in found:
                 self._keep(manifest)
-            children = {child.digest: child for manifest in found for child in _children(manifest)}
+            children = {child.digest: child for manifest in found for child in self._children(manifest)}
             wanted = [child for child in children.values() if self._is_new(child.digest)]
             if not wanted:
                 return
@@ -172,7 +198,8 @@ class _Contents:
         while subjects := [digest for digest in (*self._manifests, *self._held) if digest not in asked]:
             asked.update(subjects)
             listed = await _in_parallel(self._source.referrers, subjects)
-            new = {item.descriptor.digest: item.descriptor for items in listed for item in items}
+            taken = [item for items in listed for item in items if self._choice.takes_referrer(item.artifact_type)]
+            new = {item.descriptor.digest: item.descriptor for item in taken}
             wanted = [descriptor for digest, descriptor in new.items() if self._is_new(digest)]
             read = await _in_parallel(self._read, wanted)
             of_cosign = [pair for pairs in await _in_parallel(self._cosign_tags, subjects) for pair in pairs]
@@ -203,12 +230,15 @@ class _Contents:
             if manifest is None or digest in done:
                 return
             done.add(digest)
-            for child in _children(manifest):
+            for child in self._children(manifest):
                 yield from visit(child.digest)
             yield manifest
 
         for root in self._roots:
             yield from visit(root)
+
+    def _children(self, manifest: FetchedManifest) -> Iterable[Descriptor]:
+        return self._choice.children(manifest.manifest)
 
     def _is_new(self, digest: Digest) -> bool:
         return digest not in self._manifests and digest not in self._held and digest not in self.missing
@@ -228,11 +258,13 @@ class _Contents:
             return await self._source.get_manifest(wanted.digest)
         except NotFound:
             self.missing.append(wanted.digest)
+            self._observer.is_missing(wanted.digest)
             return None
 
     async def _cosign_tags(self, subject: Digest) -> list[tuple[str, FetchedManifest]]:
         tags = [f"{subject.fallback_tag}.{suffix}" for suffix in COSIGN_SUFFIXES]
-        return [(tag, await self._source.get_manifest(tag)) for tag in tags if await self._source.head_manifest(tag)]
+        heads = [(tag, await self._source.head_manifest(tag)) for tag in tags if self._choice.may_have_tag(tag)]
+        return [(tag, await self._source.get_manifest(head.digest)) for tag, head in heads if head is not None]
 
 
 @dataclass(slots=True)
@@ -264,10 +296,6 @@ class _BlobCopies:
         if outcome is Outcome.SENT:
             self.bytes_sent += blob.size
         self.observer.blob_done(blob, outcome)
-
-
-def _children(manifest: FetchedManifest) -> Iterator[Descriptor]:
-    return (reference for reference in manifest.manifest.references if _is_manifest(reference))
 
 
 def _is_manifest(reference: Descriptor) -> bool:

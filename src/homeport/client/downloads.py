@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 
 from homeport.client.errors import BadAnswer, ConnectionFailed, ContentMismatch
 from homeport.client.remote import Remote
-from homeport.client.retries import TEMPORARY_STATUSES, Retries
-from homeport.client.transport import OpenAnswer
+from homeport.client.retries import Retries, is_temporary
+from homeport.client.transport import Answer, OpenAnswer
 from homeport.oci.digest import new_hasher
 from homeport.oci.manifest import Descriptor
 
@@ -33,7 +33,7 @@ class BlobDownload:
         self._position = 0
         self._hasher = new_hasher(blob.digest.algorithm)
         self._hashed_bytes = 0
-        self._retries = Retries(remote.transport.clock)
+        self._retries = Retries(remote.transport.clock, remote.patience)
 
     async def read(self, position: int) -> bytes:
         """The next bytes at `position`, nothing at the end. May go back to an earlier position, never skip ahead."""
@@ -72,6 +72,7 @@ class BlobDownload:
             self.close()
             self._answer = await self._open(position)
         chunk = await self._answer.read(CHUNK_BYTES_MAX)
+        await self._remote.gate.pace.moved(len(chunk))
         if not chunk:
             raise self._ended_at(position, self._answer)
         if position + len(chunk) > self.blob.size:
@@ -101,16 +102,17 @@ class BlobDownload:
         headers = {"Range": f"bytes={position}-"} if position else {}
         while True:
             answer = await self._remote.open(self._path, self._scopes, headers)
+            if isinstance(answer, Answer):
+                temporary = is_temporary(answer.status, answer.headers, answer.body)
+                if not temporary or not await self._retries.failed(answer.headers):
+                    raise self._remote.refused(answer)
+                continue
             try:
-                if answer.status in (200, 206):
-                    await self._go_to(position, answer)
-                    return answer
-                refusal = await answer.whole()
+                await self._go_to(position, answer)
             except BaseException:
                 answer.close()
                 raise
-            if refusal.status not in TEMPORARY_STATUSES or not await self._retries.failed(refusal.headers):
-                raise self._remote.refused(refusal)
+            return answer
 
     async def _go_to(self, position: int, answer: OpenAnswer) -> None:
         start, size = 0, answer.body_bytes
@@ -126,6 +128,7 @@ class BlobDownload:
             skipped = await answer.read(min(CHUNK_BYTES_MAX, position - start))
             if not skipped:
                 raise self._ended_at(start, answer)
+            await self._remote.gate.pace.moved(len(skipped))
             start += len(skipped)
         self._position = position
 

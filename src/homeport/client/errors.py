@@ -22,6 +22,15 @@ class Cause(StrEnum):
     OTHER = "unreachable"
 
 
+class Limit(StrEnum):
+    """Which limit of a registry we passed."""
+
+    #: Of what it gives away in hours or days: nothing but time, or a better account, helps.
+    PULLS = "pulls"
+    #: Of requests in a short time: they have to come slower.
+    REQUESTS = "requests"
+
+
 class ConnectionFailed(ClientError):
     """The host was not reached, or the connection broke or stood still. `temporary`: trying again may help."""
 
@@ -50,12 +59,22 @@ class Untrusted(ClientError):
 class Refused(ClientError):
     """The host understood and said no: `status` is HTTP's, `code` the registry's own where it gave one."""
 
-    def __init__(self, text: str, *, status: int, code: str = "", retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        status: int,
+        code: str = "",
+        retry_after_seconds: float | None = None,
+        limit: Limit | None = None,
+    ) -> None:
         super().__init__(text)
         self.status = status
         self.code = code
         #: How long the host asks us to stay away, where it says so.
         self.retry_after_seconds = retry_after_seconds
+        #: The limit that we passed, if that is why.
+        self.limit = limit
 
 
 class NotFound(Refused):

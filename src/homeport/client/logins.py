@@ -24,6 +24,7 @@ from homeport.client.challenges import Challenge
 from homeport.client.credentials import Credential
 from homeport.client.errors import BadAnswer, LoginFailed
 from homeport.client.refusals import refused
+from homeport.client.retries import PATIENCE, Patience
 from homeport.client.transport import Answer, Request, Transport, with_retries
 
 CLIENT_ID = "homeport"
@@ -54,9 +55,15 @@ class Logins:
     """Makes the `Authorization` header for requests to one registry."""
 
     def __init__(
-        self, transport: Transport, base: URL, credential: Credential | None, allowed_realms: Iterable[str]
+        self,
+        transport: Transport,
+        base: URL,
+        credential: Credential | None,
+        allowed_realms: Iterable[str],
+        patience: Patience = PATIENCE,
     ) -> None:
         self._transport = transport
+        self._patience = patience
         self._base = base
         self._credential = credential
         self._allowed_realms = frozenset(allowed_realms)
@@ -125,7 +132,9 @@ class Logins:
         asked_at = self._transport.clock.monotonic()
         request = self._token_request(service, scopes)
         answer = await with_retries(
-            self._transport.clock, lambda: self._transport.fetch(request, bytes_max=TOKEN_ANSWER_BYTES_MAX)
+            self._transport.clock,
+            lambda: self._transport.fetch(request, bytes_max=TOKEN_ANSWER_BYTES_MAX),
+            self._patience,
         )
         if answer.status in (400, 401, 403) and self._credential is not None:
             text = f"{service.realm.host} does not accept the login that is configured for {self._base.host}"

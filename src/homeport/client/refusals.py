@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from http import HTTPStatus
 
+from homeport.client import ratelimits, wording
 from homeport.client.errors import LoginFailed, NotFound, Refused
 from homeport.client.redaction import plain_text
 from homeport.client.retries import retry_after_seconds
 from homeport.client.transport import Answer
 
-#: How much of an error's `detail` is shown.
-DETAIL_CHARACTERS_MAX = 200
-
 
 def refused(answer: Answer, *, now: float, secrets: Iterable[str] = ()) -> Refused:
     """The error that `answer` is, with the host's own words made fit to be shown."""
     secrets = tuple(secrets)
-    code, words = _registry_words(answer.body)
+    code, words = wording.parse(answer.body)
     said = plain_text(f"{code}: {words}" if code and words else code or words or _phrase(answer.status), secrets)
     text = f"{plain_text(str(answer.request), secrets)}: {answer.status} {said}"
     wait = retry_after_seconds(answer.headers, now)
     if wait is not None and answer.status in (429, 503):
         text += f"; the host asks to wait for {wait:.0f} seconds"
     kind = {401: LoginFailed, 404: NotFound}.get(answer.status, Refused)
-    return kind(text, status=answer.status, code=plain_text(code, secrets), retry_after_seconds=wait)
-
-
-def _registry_words(body: bytes) -> tuple[str, str]:
-    """Code and message of the first error in the distribution-spec's form; otherwise the text as it is."""
-    text = body.decode(errors="replace")
-    try:
-        error = json.loads(text)["errors"][0]
-        code, message, detail = (error.get(key) for key in ("code", "message", "detail"))
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        return "", "" if text.lstrip().startswith("<") else text  # a proxy's page says nothing in its first lines
-    words = str(message or "")
-    if detail:
-        words += f" ({detail if isinstance(detail, str) else json.dumps(detail)})"[:DETAIL_CHARACTERS_MAX]
-    return str(code or ""), words
+    return kind(
+        text,
+        status=answer.status,
+        code=plain_text(code, secrets),
+        retry_after_seconds=wait,
+        limit=ratelimits.passed(answer.status, answer.headers, answer.body),
+    )
 
 
 def _phrase(status: int) -> str:

@@ -16,12 +16,15 @@ from typing import Any, TypeVar
 
 from yarl import URL
 
-from homeport.client import trust
+from homeport.client import ratelimits, trust
 from homeport.client.credentials import Credential
-from homeport.client.errors import BadAnswer, LoginFailed, Refused, TlsFailed
+from homeport.client.errors import BadAnswer, Cause, ConnectionFailed, Limit, LoginFailed, Refused, TlsFailed
+from homeport.client.gate import Gate, Pace, Paused
 from homeport.client.logins import Logins
+from homeport.client.ratelimits import Quota
 from homeport.client.redaction import shown_url
 from homeport.client.refusals import refused
+from homeport.client.retries import PATIENCE, Patience, retry_after_seconds
 from homeport.client.transport import Answer, Body, OpenAnswer, Request, Transport, with_retries
 from homeport.oci.reference import DOCKER_HUB
 
@@ -41,15 +44,30 @@ _SENT_MAX = 3
 
 _NEXT = re.compile(r'<([^>]*)>[^,<]*;\s*rel\s*=\s*"?next"?', re.IGNORECASE)
 
-AnyAnswer = TypeVar("AnyAnswer", Answer, OpenAnswer)
+AnyAnswer = TypeVar("AnyAnswer", bound=Answer | OpenAnswer)
 
 
 class Remote:
     """One registry. `host` is its name in references (`docker.io`, `quay.io`, `localhost:5000`)."""
 
-    def __init__(self, host: str, transport: Transport, credential: Credential | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        transport: Transport,
+        credential: Credential | None = None,
+        *,
+        gate: Gate | None = None,
+        patience: Patience = PATIENCE,
+        observe: Callable[[Quota], None] | None = None,
+    ) -> None:
         self.host = host
         self.transport = transport
+        #: Every request goes through it, and an answer that is read bit by bit stays in it until it is closed. Not so a
+        #: body that is a stream: its bytes may have to come through the same gate.
+        self.gate = gate or Gate(Pace(transport.clock))
+        self.patience = patience
+        #: Is told each quota that the answer to a request for a manifest carries.
+        self._observe = observe
         self._credential = credential
         self._logins: Logins | None = None
         self._base: URL | None = None
@@ -82,20 +100,24 @@ class Remote:
 
         A request whose body is a stream is sent once: where to go on, only its caller knows.
         """
-        base = await self.base()
-        url = address if isinstance(address, URL) else URL(f"{base}{address}", encoded=True)
-        request = Request(method, url, headers or {}, body, on_behalf_of=base.host, silence_seconds=silence_seconds)
 
-        async def send() -> Answer:
-            return await self._let_in(request, scopes, lambda ready: self.transport.fetch(ready, bytes_max=bytes_max))
+        async def work() -> Answer:
+            base = await self.base()
+            url = address if isinstance(address, URL) else URL(f"{base}{address}", encoded=True)
+            request = Request(method, url, headers or {}, body, on_behalf_of=base.host, silence_seconds=silence_seconds)
 
-        return await (send() if callable(body) else with_retries(self.transport.clock, send))
+            async def send() -> Answer:
+                return await self._let_in(request, scopes, lambda let: self.transport.fetch(let, bytes_max=bytes_max))
 
-    async def open(self, path: str, scopes: tuple[str, ...], headers: Mapping[str, str]) -> OpenAnswer:
-        """The answer to a GET, whatever its status, with its body still to be read. Sent once; the caller closes it."""
+            return await (send() if callable(body) else with_retries(self.transport.clock, send, self.patience))
+
+        return await (work() if callable(body) else self._in_time(method, work()))
+
+    async def open(self, path: str, scopes: tuple[str, ...], headers: Mapping[str, str]) -> OpenAnswer | Answer:
+        """The answer to a GET. A success has its body still to be read, and the caller closes it. Sent once."""
         base = await self.base()
         request = Request("GET", URL(f"{base}{path}", encoded=True), headers)
-        return await self._let_in(request, scopes, self.transport.open)
+        return await self._let_in(request, scopes, self._open)
 
     async def pages(
         self, path: str, key: str, scopes: tuple[str, ...], headers: Mapping[str, str] | None = None
@@ -129,7 +151,7 @@ class Remote:
                 if self._base is None:
                     self._base = await self._find_base()
                     realms = self.transport.settings.host(URL(f"https://{self.host}")).realms
-                    self._logins = Logins(self.transport, self._base, self._credential, realms)
+                    self._logins = Logins(self.transport, self._base, self._credential, realms, self.patience)
         return self._base
 
     async def _find_base(self) -> URL:
@@ -152,12 +174,68 @@ class Remote:
         """What `send` gives for `request` with our login for `scopes`, which a first 401 may have to ask for."""
         sent = 0
         while True:
-            answer = await send(await self._authorized(request, scopes))
+            answer = await self._in_turn(request, scopes, send)
             sent += 1
             if answer.status != 401 or sent == _SENT_MAX or not self._challenged(answer, scopes):
                 return answer
-            if isinstance(answer, OpenAnswer):
-                answer.close()
+
+    async def _in_turn(
+        self, request: Request, scopes: tuple[str, ...], send: Callable[[Request], Awaitable[AnyAnswer]]
+    ) -> AnyAnswer:
+        """What `send` gives, once the gate lets it through; `Refused` where that would take too long."""
+        if callable(request.body):
+            return await send(await self._authorized(request, scopes))
+        try:
+            await self.gate.enter(self.patience.longest_wait_seconds)
+        except Paused as paused:
+            raise self._paused(paused.seconds) from None
+        try:
+            # Only now: a token may be old by the time that its request has its turn.
+            answer = await send(await self._authorized(request, scopes))
+        except BaseException:
+            self.gate.leave()
+            raise
+        if isinstance(answer, OpenAnswer):
+            answer.when_closed(self.gate.leave)
+        else:
+            self.gate.leave()
+        self._learn(answer)
+        return answer
+
+    async def _open(self, request: Request) -> OpenAnswer | Answer:
+        answer = await self.transport.open(request)
+        return answer if answer.status in (200, 206) else await answer.whole()
+
+    def _learn(self, answer: Answer | OpenAnswer) -> None:
+        """Takes from an answer what it says of how much the registry gives, and how fast."""
+        if self._observe is not None and "/manifests/" in answer.request.url.path:
+            quota = ratelimits.parse(answer.headers)
+            if quota is not None:
+                self._observe(quota)
+        if isinstance(answer, OpenAnswer):
+            self.gate.pace.fast_enough()
+            return
+        limit = ratelimits.passed(answer.status, answer.headers, answer.body)
+        asked = retry_after_seconds(answer.headers, self.transport.clock.now())
+        if limit is Limit.REQUESTS or (answer.status == 503 and asked):
+            self.gate.pace.too_fast(asked)
+        elif limit is None:
+            self.gate.pace.fast_enough()
+
+    def _paused(self, seconds: float) -> Refused:
+        text = f"{self.host}: asked us to stay away, for {seconds:.0f} seconds from now"
+        return Refused(text, status=429, retry_after_seconds=seconds, limit=Limit.REQUESTS)
+
+    async def _in_time(self, method: str, work: Awaitable[Answer]) -> Answer:
+        seconds = self.patience.total_seconds
+        if seconds is None:
+            return await work
+        try:
+            async with self.transport.clock.timeout(seconds):
+                return await work
+        except TimeoutError:
+            text = f"{self.host}: no answer to {method} within {seconds:g} seconds"
+            raise ConnectionFailed(text, temporary=True, cause=Cause.TIMED_OUT) from None
 
     async def _authorized(self, request: Request, scopes: tuple[str, ...]) -> Request:
         # An upload's Location may lead to another host: our login for the registry is not for that.

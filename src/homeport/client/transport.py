@@ -31,7 +31,7 @@ from yarl import URL
 from homeport.client import trust
 from homeport.client.errors import BadAnswer, Cause, ClientError, ConnectionFailed, TlsFailed, Untrusted
 from homeport.client.redaction import plain_text, shown_url
-from homeport.client.retries import TEMPORARY_STATUSES, Retries
+from homeport.client.retries import PATIENCE, TEMPORARY_STATUSES, Patience, Retries, is_temporary
 from homeport.client.settings import ClientSettings
 from homeport.clock import Clock
 
@@ -102,6 +102,7 @@ class OpenAnswer:
         #: Its Content-Length.
         self.body_bytes = response.content_length
         self._response = response
+        self._when_closed: Callable[[], None] | None = None
 
     async def read(self, bytes_max: int) -> bytes:
         """The next bytes; nothing at the end."""
@@ -130,6 +131,13 @@ class OpenAnswer:
     def close(self) -> None:
         """The connection is kept for other requests if the body was read to its end."""
         self._response.release()
+        when_closed, self._when_closed = self._when_closed, None
+        if when_closed is not None:
+            when_closed()
+
+    def when_closed(self, function: Callable[[], None]) -> None:
+        """`function` is called once, when this is closed."""
+        self._when_closed = function
 
 
 class Transport:
@@ -265,9 +273,9 @@ def _tls_context(settings: ClientSettings, ca: Path | None) -> ssl.SSLContext:
     return context
 
 
-async def with_retries(clock: Clock, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
+async def with_retries(clock: Clock, attempt: Callable[[], Awaitable[Answer]], patience: Patience = PATIENCE) -> Answer:
     """What `attempt` gives, tried again while its failure is temporary; the last answer may still be a failure."""
-    retries = Retries(clock)
+    retries = Retries(clock, patience)
     while True:
         try:
             answer = await attempt()
@@ -275,7 +283,8 @@ async def with_retries(clock: Clock, attempt: Callable[[], Awaitable[Answer]]) -
             if not error.temporary or not await retries.failed():
                 raise
         else:
-            if answer.status not in TEMPORARY_STATUSES or not await retries.failed(answer.headers):
+            temporary = is_temporary(answer.status, answer.headers, answer.body)
+            if not temporary or not await retries.failed(answer.headers):
                 return answer
 
 

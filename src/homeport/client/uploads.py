@@ -62,7 +62,7 @@ class BlobUpload:
         self._blob = content.blob
         #: Told how many bytes of the blob went out; the number may go back when the registry holds fewer.
         self._moved = moved
-        self._retries = Retries(remote.transport.clock)
+        self._retries = Retries(remote.transport.clock, remote.patience)
         #: Where the upload goes on: each answer may name another address.
         self._session = URL()
         self._content_failure: ClientError | None = None

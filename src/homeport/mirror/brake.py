@@ -58,14 +58,14 @@ def _limit(count: int) -> int:
 # --- facts ------------------------------------------------------------------------------------------------------
 
 
-def stop(tx: Transaction, clock: Clock, run: int, source: Source, reason: str, tags: int) -> None:
+def stop(tx: Transaction, clock: Clock, run: int, source: Source, reason: str, listed: int) -> None:
     """Remember that the run did not believe the list, which had so many tags, and tell it."""
     now = clock.now()
     tx.run("DELETE FROM mirror_brakes WHERE stopped_at < ?", (now - RELEASE_SECONDS_MAX,))
     is_new = tx.run(
-        "INSERT INTO mirror_brakes (run, host, repository, reason, tags, stopped_at) VALUES (?, ?, ?, ?, ?, ?)"
+        "INSERT INTO mirror_brakes (run, host, repository, reason, listed, stopped_at) VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (run, host, repository) DO NOTHING",
-        (run, *source, reason, tags, now),
+        (run, *source, reason, listed, now),
     )
     if is_new:  # Else the run is done again after a crash.
         text = f"{source}: {reason}; nothing of it is removed until `homeport mirror release {run}`"
@@ -86,7 +86,7 @@ def is_released(tx: Transaction, source: Source, listed: int, now: float) -> boo
     """Whether a person believed a list of this repository that was no longer than this one."""
     return bool(
         tx.one(
-            "SELECT 1 FROM mirror_brakes WHERE host = ? AND repository = ? AND tags <= ? AND released_at >= ?",
+            "SELECT 1 FROM mirror_brakes WHERE host = ? AND repository = ? AND listed <= ? AND released_at >= ?",
             (*source, listed, now - RELEASE_SECONDS_MAX),
         )
     )

@@ -61,6 +61,15 @@ def page(tx: Transaction, after: tuple[str, str], limit: int) -> list[TagOrigin]
     return list(map(_origin, rows))
 
 
+def leaving(tx: Transaction, limit: int = 1_000) -> list[TagOrigin]:
+    """At most `limit` that are no longer meant to be here, by name."""
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM origins WHERE leaving IS NOT NULL ORDER BY repository, tag LIMIT ?",  # noqa: S608
+        (limit,),
+    )
+    return list(map(_origin, rows))
+
+
 def record(
     tx: Transaction,
     repository: str,

@@ -15,6 +15,7 @@ from homeport.oci.digest import Digest
 
 #: Tags that one statement asks for.
 _BATCH = 100
+_SELECT = "SELECT tag, digest, first_seen_at, checked_at FROM upstream_tags WHERE host = ? AND repository = ?"
 #: A sighting that says nothing new is written again after so long only, so that a quiet night costs no writes.
 _RENEWAL_SECONDS = 6 * 3600.0
 
@@ -36,11 +37,8 @@ def of_tags(tx: Transaction, source: Source, tags: Iterable[str]) -> dict[str, S
     for first in range(0, len(wanted), _BATCH):
         some = wanted[first : first + _BATCH]
         marks = ",".join("?" * len(some))
-        rows = tx.all(
-            "SELECT tag, digest, first_seen_at, checked_at FROM upstream_tags"
-            f" WHERE host = ? AND repository = ? AND tag IN ({marks})",
-            (*source, *some),
-        )
+        sql = f"{_SELECT} AND tag IN ({marks})"
+        rows = tx.all(sql, (*source, *some))
         found.update((tag, Sighting(Digest(digest) if digest else None, *times)) for tag, digest, *times in rows)
     return found
 
@@ -84,14 +82,14 @@ def prune(tx: Transaction, before: float, limit: int = 1_000) -> int:
 
 def listed(tx: Transaction, source: Source) -> int | None:
     """How many tags the repository had in its last complete list; None: none was read."""
-    row = tx.one("SELECT tags FROM upstream_lists WHERE host = ? AND repository = ?", source)
+    row = tx.one("SELECT listed FROM upstream_lists WHERE host = ? AND repository = ?", source)
     return row[0] if row else None
 
 
-def record_list(tx: Transaction, source: Source, tags: int, now: float) -> None:
+def record_list(tx: Transaction, source: Source, count: int, now: float) -> None:
     """Note that a complete list had so many tags."""
     tx.run(
-        "INSERT INTO upstream_lists (host, repository, tags, listed_at) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (host, repository) DO UPDATE SET tags = excluded.tags, listed_at = excluded.listed_at",
-        (*source, tags, now),
+        "INSERT INTO upstream_lists (host, repository, listed, listed_at) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (host, repository) DO UPDATE SET listed = excluded.listed, listed_at = excluded.listed_at",
+        (*source, count, now),
     )

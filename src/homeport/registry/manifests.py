@@ -326,8 +326,8 @@ async def push(
     """Store a manifest under the digest that the client gave it, and set tags on it; all or nothing.
 
     `may_lack`: digests that it may name though they are not here, which only a mirror says: the platforms that it
-    leaves out, or what comes from upstream when somebody asks for it. Raises `TagImmutable` where one of the tags points
-    at another and never changes.
+    leaves out, or what comes from upstream when somebody asks for it. Raises `TagImmutable` where one of the tags
+    points at another and never changes.
     """
     registry.check_writable()
     if len(data) > registry.rules.manifest_bytes_max:

@@ -286,14 +286,16 @@ async def push(
     digest: Digest,
     chunks: AsyncIterable[bytes],
     length: int | None = None,
+    upload: str | None = None,
 ) -> Blob:
     """A whole blob in one request, of `length` bytes where that is known. Nobody could resume it: it needs no session.
 
+    `upload` is the id, a new one, under which the store has its bytes until then, for those who read them meanwhile.
     Raises `QuotaExceeded`, if it can before a byte is received.
     """
     registry.check_writable()
     await registry.db.read(quotas.check, registry, repository, digest, 1 if length is None else length)
-    upload = registry.clock.new_id()
+    upload = upload or registry.clock.new_id()
     known = _Known(epoch=None, moved_at=registry.clock.now(), size=0)
     registry.writing.add(upload)
     try:

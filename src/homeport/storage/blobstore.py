@@ -19,6 +19,10 @@ from pathlib import Path
 
 from homeport.oci.digest import Digest
 
+#: How much of what it took `append` may hold back from those who read the upload meanwhile, if no chunk is larger than
+#: 1 MiB.
+UNSEEN_BYTES_MAX = 4 << 20
+
 
 class StorageError(Exception):
     """The store could not do it; what was there before is unharmed."""
@@ -74,6 +78,15 @@ class BlobStore(ABC):
     @abstractmethod
     async def size(self, upload: str) -> int:
         """How many bytes the upload has; 0 for one that never got any."""
+
+    @abstractmethod
+    async def read_upload(self, upload: str, offset: int) -> bytes:
+        """At most 1 MiB of what the upload has from `offset` on; nothing where no more has come yet.
+
+        Also while it is appended to: of what `append` took all but the last `UNSEEN_BYTES_MAX` bytes are seen. Nobody
+        has compared these bytes with a digest. Raises `UploadMissing` before the first byte, and once the upload was
+        finished or cancelled.
+        """
 
     @abstractmethod
     async def digest(self, upload: str, algorithm: str) -> Digest:

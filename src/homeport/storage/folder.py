@@ -176,12 +176,17 @@ class BlobFolder:
         """The bytes of the file; None if it is not there."""
         return self._disk.size(path)
 
+    def read_upload(self, path: Path, offset: int) -> bytes:
+        """At most `BATCH_BYTES` of what the upload has from `offset` on."""
+        handle = self._open_upload(path)
+        try:
+            return self._disk.read(handle, BATCH_BYTES, offset)
+        finally:
+            self._disk.close(handle)
+
     def rehash(self, path: Path, running: RunningHash, count: int) -> bool:
         """Take the next `count` bytes of the upload into the hash; whether there are more."""
-        try:
-            handle = self._disk.open(path)
-        except FileNotFoundError:
-            raise UploadMissing(path.name) from None
+        handle = self._open_upload(path)
         try:
             stop = running.size + count
             while running.size < stop:
@@ -195,11 +200,7 @@ class BlobFolder:
 
     def finish(self, path: Path, digest: Digest) -> str:
         """Make the upload a blob."""
-        try:
-            handle = self._disk.open(path)
-        except FileNotFoundError:
-            raise UploadMissing(path.name) from None
-        return self._place(path, handle, digest)
+        return self._place(path, self._open_upload(path), digest)
 
     def unlink(self, path: Path) -> None:
         """Delete the file, if it is there."""
@@ -352,6 +353,13 @@ class BlobFolder:
         self._room_bytes -= count
 
     # --- steps --------------------------------------------------------------------------------------------------
+
+    def _open_upload(self, path: Path) -> int:
+        """A handle to read and to sync the upload."""
+        try:
+            return self._disk.open(path)
+        except FileNotFoundError:
+            raise UploadMissing(path.name) from None
 
     def _write(self, handle: int, parts: Sequence[bytes], offset: int) -> int:
         """Write all of `parts` at `offset`; the end. What was written when the disk fails lies there without a gap."""

@@ -76,6 +76,9 @@ class FailingStore(BlobStore):
     async def size(self, upload: str) -> int:
         return await self._do(self._store.size, upload)
 
+    async def read_upload(self, upload: str, offset: int) -> bytes:
+        return await self._do(self._store.read_upload, upload, offset)
+
     async def digest(self, upload: str, algorithm: str) -> Digest:
         return await self._do(self._store.digest, upload, algorithm)
 

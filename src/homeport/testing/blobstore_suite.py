@@ -17,7 +17,15 @@ from typing import Protocol
 import pytest
 
 from homeport.oci.digest import Digest
-from homeport.storage.blobstore import BlobMissing, BlobStore, StorageError, StoreFull, UploadMissing, WrongOffset
+from homeport.storage.blobstore import (
+    UNSEEN_BYTES_MAX,
+    BlobMissing,
+    BlobStore,
+    StorageError,
+    StoreFull,
+    UploadMissing,
+    WrongOffset,
+)
 
 MIB = 1 << 20
 UPLOAD = "0123456789abcdef0123456789abcdef"
@@ -72,6 +80,15 @@ async def content(store: BlobStore, location: str, start: int = 0, stop: int | N
     chunks = [chunk async for chunk in store.read(location, start, stop)]
     assert all(0 < len(chunk) <= MIB for chunk in chunks)
     return b"".join(chunks)
+
+
+async def written(store: BlobStore, upload: str = UPLOAD) -> bytes:
+    """What those see who read the upload now, from its beginning."""
+    data = b""
+    while chunk := await store.read_upload(upload, len(data)):
+        assert len(chunk) <= MIB
+        data += chunk
+    return data
 
 
 async def push(store: BlobStore, data: bytes, upload: str = UPLOAD) -> str:
@@ -167,6 +184,44 @@ class BlobStoreSuite:
         await store.append(UPLOAD, kept, body(data[kept:], b"the rest"))
         assert await store.digest(UPLOAD, "sha256") == Digest.of(data + b"the rest")
 
+    @pytest.mark.parametrize("chunk_size", [1000, 65536, MIB - 1, MIB])
+    async def test_an_upload_is_read_while_it_comes(
+        self, store: BlobStore, open_store: StoreFactory, chunk_size: int
+    ) -> None:
+        data = pattern(9 * MIB + 17)
+        other = open_store()
+
+        async def read_meanwhile() -> AsyncIterator[bytes]:
+            taken = 0
+            for number, chunk in enumerate(pieces(data, chunk_size)):
+                if taken > UNSEEN_BYTES_MAX and number % (MIB // chunk_size) == 0:
+                    seen = await written(other if number % 2 else store)
+                    assert len(seen) >= taken - UNSEEN_BYTES_MAX
+                    assert data.startswith(seen)
+                taken += len(chunk)
+                yield chunk
+
+        await store.append(UPLOAD, 0, read_meanwhile())
+        assert await written(store) == await written(other) == data
+        assert await store.read_upload(UPLOAD, len(data) - 5) == data[-5:]
+        assert await store.read_upload(UPLOAD, len(data)) == await store.read_upload(UPLOAD, 1 << 40) == b""
+        await other.close()
+
+    async def test_an_upload_that_has_ended_or_never_began_is_not_read(self, store: BlobStore) -> None:
+        async def is_missing() -> bool:
+            with pytest.raises(UploadMissing):
+                await store.read_upload(UPLOAD, 0)
+            return True
+
+        assert await is_missing()
+        await store.append(UPLOAD, 0, body())
+        assert await written(store) == b""
+        await push(store, HELLO)
+        assert await is_missing()
+        await store.append(UPLOAD, 0, body(HELLO))
+        await store.cancel(UPLOAD)
+        assert await is_missing()
+
     async def test_uploads_do_not_mix(self, store: BlobStore) -> None:
         uploads = {f"{number:032x}": pattern(number * 100_000) + bytes([number]) for number in range(12)}
         sizes = await asyncio.gather(*(store.append(key, 0, body(*pieces(uploads[key], 9999))) for key in uploads))
@@ -235,6 +290,7 @@ class BlobStoreSuite:
         for call in (
             lambda: store.append(upload, 0, body(HELLO)),
             lambda: store.size(upload),
+            lambda: store.read_upload(upload, 0),
             lambda: store.digest(upload, "sha256"),
             lambda: store.finish(upload, Digest.of(HELLO)),
             lambda: store.cancel(upload),

@@ -32,7 +32,7 @@ CREATE TABLE upstream_tags (
 CREATE TABLE upstream_lists (
     host TEXT NOT NULL,
     repository TEXT NOT NULL,
-    tags BIGINT NOT NULL,
+    listed BIGINT NOT NULL,
     listed_at DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (host, repository)
 )$CLUSTERED;
@@ -97,7 +97,7 @@ CREATE TABLE mirror_brakes (
     host TEXT NOT NULL,
     repository TEXT NOT NULL,
     reason TEXT NOT NULL,
-    tags BIGINT NOT NULL,
+    listed BIGINT NOT NULL,
     stopped_at DOUBLE PRECISION NOT NULL,
     released_at DOUBLE PRECISION,
     PRIMARY KEY (run, host, repository)

@@ -1,0 +1,47 @@
+"""Building what talks to upstream registries: the ways to them, the fetches, and what a mirror run works with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from homeport.client.transport import Transport
+from homeport.config import Settings
+from homeport.mirror.fetching import Fetches
+from homeport.mirror.publicity import Publicity
+from homeport.mirror.run import Parts
+from homeport.observe import Log
+from homeport.registry.registry import Registry
+from homeport.secretstore.store import SecretStore
+from homeport.upstreams.upstreams import Upstreams
+
+
+@dataclass(frozen=True, slots=True)
+class Upstreaming:
+    """What of a process talks to upstream registries."""
+
+    upstreams: Upstreams
+    fetches: Fetches
+    parts: Parts
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Go by other settings from now on."""
+        self.upstreams.reconfigure(settings.upstreams)
+
+    @classmethod
+    async def open(
+        cls,
+        registry: Registry,
+        transport: Transport,
+        secrets: SecretStore,
+        log: Log,
+        settings: Callable[[], Settings],
+        may_delete: Callable[[], Awaitable[bool]],
+        stack: AsyncExitStack,
+    ) -> Upstreaming:
+        """Build it; `stack` takes it down. It asks nobody before `reconfigure` says how."""
+        ways = Upstreams(registry.db, registry.clock, transport, secrets, {})
+        fetches = await stack.enter_async_context(Fetches(registry, log))
+        parts = Parts(registry, ways, fetches, Publicity(registry, ways), may_delete, settings)
+        return cls(ways, fetches, parts)

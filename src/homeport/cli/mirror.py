@@ -1,0 +1,343 @@
+"""`homeport mirror`: run it now, see what a run would do and cost, how it stands, and whose tags these are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from rich.filesize import decimal
+
+from homeport.cli.context import Context, Services
+from homeport.cli.jobs import EXITS, run_kind
+from homeport.cli.options import positive
+from homeport.cli.output import CommandError, Exit, format_time
+from homeport.cli.verbs import Verbs
+from homeport.client.errors import ClientError
+from homeport.jobs import queue
+from homeport.mirror import adoption, brake, job, leaving, origins, remaining, rules
+from homeport.mirror.adoption import Adoption
+from homeport.mirror.brake import BrakeError, Stopped
+from homeport.mirror.decisions import Decided, Decider, hosts
+from homeport.mirror.estimate import Cost, Estimate
+from homeport.mirror.origins import TagOrigin
+from homeport.mirror.plan import Departure
+from homeport.mirror.remaining import Copy
+from homeport.oci import patterns
+from homeport.upstreams import quotas
+from homeport.upstreams.quotas import Standing
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verbs."""
+    mirror = verbs.family("mirror", "Upstream images that are here before anybody asks.")
+    exits = ", ".join(f"{outcome} {code:d}" for outcome, code in EXITS.items())
+    parser = mirror.verb(
+        "run",
+        "Bring the mirrored images in step with their upstreams, and follow that; the exit code is its outcome.",
+        run,
+        more=f"NAME is an image's name or source in the configuration; else it is all of them.\n\nExit codes: {exits}.",
+        server=True,
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="only this image")
+    parser.add_argument("--detach", action="store_true", help="start it and do not follow")
+    parser = mirror.verb(
+        "plan",
+        "Show what a run would copy, move and remove now, why, and what that costs.",
+        print_plan,
+        more="Nothing is written, and no pull is spent unless --sizes is given; what that reads, the run need not.",
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="only this image")
+    parser.add_argument("--sizes", action="store_true", help="read manifests that are not here to tell their sizes")
+    mirror.verb("status", "Show the last run, what is behind, what is about to go, and what quotas are left.", status)
+    parser = mirror.verb(
+        "adopt",
+        "Find out which tags that nobody wrote down are an upstream's, by name and digest, and write it down.",
+        adopt,
+        more="They are followed from then on where 'mirror.follow' is set. It spends no pull.",
+    )
+    parser.add_argument("--plan", action="store_true", help="only show what would be written down")
+    parser = mirror.verb(
+        "release",
+        "Believe the lists of tags that a run did not, so that what is gone from them may go.",
+        release,
+        more="Each tag still has its whole grace.",
+    )
+    parser.add_argument("run", metavar="RUN", type=positive, help="the number of its job")
+
+
+async def run(context: Context) -> int:
+    name = context.arguments.name
+    return await run_kind(context, job.NAME, {} if name is None else {"name": name})
+
+
+@asynccontextmanager
+async def _services(context: Context) -> AsyncIterator[Services]:
+    settings = context.settings()
+    context.folder(settings)
+    async with context.doors.open_services(settings) as services:
+        yield services
+
+
+# --- plan -------------------------------------------------------------------------------------------------------
+
+
+async def print_plan(context: Context) -> int:
+    settings, name = context.settings(), context.arguments.name
+    wanted = rules.of(settings.mirror)
+    if name is not None:
+        wanted = [rule for rule in wanted if name in (rule.label, f"{rule.host}/{rule.repositories}")]
+        if not wanted:
+            raise CommandError(f"no image of the configuration is called '{name}'")
+    async with _services(context) as services:
+        parts = services.mirror
+        decider = Decider(parts.registry, parts.upstreams, parts.settings, quiet=True)
+        follow = settings.mirror.follow and name is None
+        decided = await decider.decide(wanted, follow=follow, everything=name is None)
+        costs = await _costs(services, decided, reads=context.arguments.sizes)
+        stays = {each: await parts.registry.db.read(leaving.why_stays, parts.registry, each) for each in _due(decided)}
+        await parts.upstreams.flush()
+        left = await parts.registry.db.read(quotas.every)
+    now = context.clock.now()
+    if context.output.as_json:
+        context.output.result(_plan_told(decided, costs, stays, left), "")
+    else:
+        for line in _plan_lines(decided, costs, stays, left, now):
+            context.output.line(line)
+    for failure in decided.failures:
+        context.output.note(f"{failure.what}: {failure.why}")
+    if not decided.failures:
+        return Exit.DONE
+    return Exit.PARTLY if decided.checked else Exit.FAILED
+
+
+def _due(decided: Decided) -> list[Departure]:
+    return [each for each in decided.departures.leaving if each.goes_at is not None]
+
+
+async def _costs(services: Services, decided: Decided, *, reads: bool) -> dict[Copy, Cost]:
+    parts = services.mirror
+    estimate = Estimate(parts.registry, parts.upstreams, reads=reads)
+    by_label = {rule.label: rule for rule in decided.rules}
+    found: dict[Copy, Cost] = {}
+    for copy in decided.copies:
+        try:
+            found[copy] = await estimate.of(copy, by_label[copy.image])
+        except ClientError as error:
+            decided.failed(str(copy), str(error))
+            found[copy] = Cost(unread=1)
+    return found
+
+
+def _plan_lines(
+    decided: Decided,
+    costs: dict[Copy, Cost],
+    stays: dict[Departure, str | None],
+    left: list[Standing],
+    now: float,
+) -> Iterator[str]:
+    for copy in decided.copies:
+        yield f"copy {copy} to {copy.repository}:{copy.tag}: {copy.why}; {_cost(costs[copy])}"
+    for told in decided.waiting:
+        yield f"wait {told.name}: {told.why}"
+    for told in decided.theirs:
+        yield f"leave {told.name}: {told.why}"
+    for stop in decided.braked:
+        yield f"stop {stop.source}: {stop.reason}; nothing of it would be removed"
+    for departure in decided.departures.leaving:
+        yield _departure_line(departure, stays.get(departure), now)
+    for each in decided.adopted:
+        if each.source is not None:
+            yield f"follow {each.repository}:{each.tag}: {each.why}"
+    total = Cost()
+    for cost in costs.values():
+        total.add(cost)
+    yield f"{decided.checked} tags were looked at; {decided.unchanged} are as upstream has them"
+    yield f"a run would copy {len(decided.copies)} images: {_cost(total)}"
+    for standing in left:
+        if standing.remaining is not None:
+            yield f"{standing.host} has {standing.remaining} of {standing.pulls_max} pulls left"
+
+
+def _cost(cost: Cost) -> str:
+    pulls = f"{cost.pulls} pull{'' if cost.pulls == 1 else 's'}"
+    if cost.unread:
+        return f"at least {pulls}, sizes not known (--sizes)"
+    return f"{decimal(cost.bytes)}, {pulls}"
+
+
+def _departure_line(departure: Departure, why_stays: str | None, now: float) -> str:
+    ours = departure.origin
+    name = f"{ours.repository}:{ours.tag}"
+    since = f"{departure.leaving} since {format_time(departure.since)}"
+    if departure.goes_at is None:
+        return f"keep {name}: {since}"
+    if why_stays is not None:
+        return f"keep {name}: {since}, but {why_stays}"
+    when = "would be removed now" if departure.is_due(now) else f"goes after {format_time(departure.goes_at)}"
+    return f"remove {name}: {since}; {when}"
+
+
+def _plan_told(
+    decided: Decided, costs: dict[Copy, Cost], stays: dict[Departure, str | None], left: list[Standing]
+) -> dict[str, Any]:
+    return {
+        "checked": decided.checked,
+        "unchanged": decided.unchanged,
+        "copies": [
+            {**_copy_told(copy), "bytes": None if cost.unread else cost.bytes, "pulls": cost.pulls}
+            for copy, cost in costs.items()
+        ],
+        "waiting": [{"name": told.name, "why": told.why} for told in decided.waiting],
+        "left": [{"name": told.name, "why": told.why} for told in decided.theirs],
+        "stopped": [{"source": str(stop.source), "reason": stop.reason} for stop in decided.braked],
+        "leaving": [{**_departure_told(each), "stays": stays.get(each)} for each in decided.departures.leaving],
+        "adopted": [_adopted_told(each) for each in decided.adopted],
+        "failures": [{"what": failure.what, "why": failure.why} for failure in decided.failures],
+        "quotas": [_quota_told(standing) for standing in left],
+    }
+
+
+def _copy_told(copy: Copy) -> dict[str, Any]:
+    return {
+        "image": copy.image,
+        "source": str(copy.source),
+        "source_tag": copy.source_tag,
+        "repository": copy.repository,
+        "tag": copy.tag,
+        "digest": copy.digest,
+        "why": copy.why,
+    }
+
+
+def _departure_told(departure: Departure) -> dict[str, Any]:
+    ours = departure.origin
+    return {
+        "repository": ours.repository,
+        "tag": ours.tag,
+        "source": str(ours.source),
+        "leaving": departure.leaving,
+        "since": format_time(departure.since),
+        "goes_at": format_time(departure.goes_at),
+    }
+
+
+def _adopted_told(each: adoption.Adopted) -> dict[str, Any]:
+    source = None if each.source is None else str(each.source)
+    return {"repository": each.repository, "tag": each.tag, "source": source, "why": each.why}
+
+
+def _quota_told(standing: Standing) -> dict[str, Any]:
+    return {
+        "host": standing.host,
+        "pulls_max": standing.pulls_max,
+        "remaining": standing.remaining,
+        "window_seconds": standing.window_seconds,
+        "seen": format_time(standing.seen_at),
+        "limited_until": format_time(standing.limited_until),
+    }
+
+
+# --- status -----------------------------------------------------------------------------------------------------
+
+
+async def status(context: Context) -> int:
+    async with context.registry() as registry:
+        runs = await registry.db.read(queue.listed, kind=job.NAME, limit=1)
+        behind = await registry.db.read(remaining.every)
+        stopped = [each for each in await registry.db.read(brake.stopped) if each.released_at is None]
+        going = await registry.db.read(origins.leaving)
+        left = await registry.db.read(quotas.every)
+    last = runs[0].told() if runs else None
+    if not context.output.as_json:
+        for line in _status_lines(last, behind, stopped, going, left):
+            context.output.line(line)
+        return Exit.DONE
+    told = {
+        "last_run": last,
+        "behind": [{**_copy_told(copy), "failure": copy.failure} for copy in behind],
+        "stopped": [{"run": each.run, "source": str(each.source), "reason": each.reason} for each in stopped],
+        "leaving": [_leaving_told(each) for each in going],
+        "quotas": [_quota_told(standing) for standing in left],
+    }
+    context.output.result(told, "")
+    return Exit.DONE
+
+
+def _status_lines(
+    last: dict[str, Any] | None,
+    behind: list[Copy],
+    stopped: list[Stopped],
+    going: list[TagOrigin],
+    left: list[Standing],
+) -> Iterator[str]:
+    if last is None:
+        yield "last run: none yet"
+    else:
+        ended = f" at {last['ended']}" if last["ended"] else ""
+        yield f"last run: job {last['id']}: {last['outcome'] or last['state']}{ended}"
+    for copy in behind:
+        yield f"behind: {copy}: {copy.failure or 'waits for its turn'}"
+    for stop in stopped:
+        yield f"stopped: {stop.source}: {stop.reason} (`homeport mirror release {stop.run}`)"
+    for each in going:
+        yield f"leaving: {each.repository}:{each.tag}: {each.leaving} since {format_time(each.leaving_since)}"
+    for standing in left:
+        yield _quota_line(standing)
+
+
+def _leaving_told(each: TagOrigin) -> dict[str, Any]:
+    return {
+        "repository": each.repository,
+        "tag": each.tag,
+        "source": str(each.source),
+        "leaving": each.leaving,
+        "since": format_time(each.leaving_since),
+    }
+
+
+def _quota_line(standing: Standing) -> str:
+    limited = (
+        f"; it asks to be left alone until {format_time(standing.limited_until)}" if standing.limited_until else ""
+    )
+    seen = format_time(standing.seen_at)
+    return f"quota: {standing.host}: {standing.remaining} of {standing.pulls_max} pulls left at {seen}{limited}"
+
+
+# --- whose tags these are ---------------------------------------------------------------------------------------
+
+
+async def adopt(context: Context) -> int:
+    settings = context.settings()
+
+    def skip(repository: str) -> bool:
+        return any(patterns.matches(each, repository) for each in settings.mirror.skip)
+
+    async with _services(context) as services:
+        parts = services.mirror
+        search = Adoption(parts.registry, parts.upstreams, hosts(settings), skip)
+        found = await search.find()
+        count = 0
+        if not context.arguments.plan:
+            count = await parts.registry.db.write(adoption.adopt, parts.registry.clock, context.origin, found)
+    columns = ("repository", "tag", "source", "why")
+    context.output.table(
+        [_adopted_told(each) for each in found], *columns, empty="every tag here has its origin written down"
+    )
+    for failure in search.failures:
+        context.output.note(f"{failure.what}: {failure.why}")
+    if not context.arguments.plan:
+        context.output.note(f"{count} tags are an upstream's, and that is written down")
+    return Exit.PARTLY if search.failures else Exit.DONE
+
+
+async def release(context: Context) -> int:
+    run_id = context.arguments.run
+    async with context.registry() as registry:
+        try:
+            sources = await registry.db.write(brake.release, registry.clock, context.origin, run_id)
+        except BrakeError as error:
+            raise CommandError(str(error)) from None
+    names = [str(source) for source in sources]
+    context.output.result({"run": run_id, "sources": names}, f"the next run believes {', '.join(names)}")
+    return Exit.DONE

@@ -1,0 +1,325 @@
+"""Blobs on their way here from upstream: each fetched once, and streamed meanwhile to whoever asks.
+
+Holds:
+- Of one blob at most one fetch runs, however many ask: one for a digest where upstream shows it to everybody, else one
+  for a digest in a repository. Whoever asks on behalf of another repository has it linked there when it is here.
+- A fetch belongs to none of those who wait for it: it goes on when they leave, and nobody waits for the slowest.
+- Who reads gets every byte that they asked for or an error, never fewer. The bytes come from memory to those who keep
+  up, and from the store to all others; what is in memory does not grow with the blob or its readers.
+- A repository gets a blob for its bytes, which upstream gave to it now, or once to everybody; never because another
+  repository holds a digest that a manifest of upstream names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, TypeAlias
+
+from homeport.client.uploads import Content
+from homeport.events import Origin
+from homeport.mirror import provenance
+from homeport.observe import Log
+from homeport.oci.digest import Digest
+from homeport.oci.errors import BlobUnknown, Unavailable
+from homeport.oci.manifest import Descriptor
+from homeport.registry import blobs, uploads
+from homeport.registry.blobs import Blob
+from homeport.registry.registry import Registry
+from homeport.storage.blobstore import UNSEEN_BYTES_MAX, UploadMissing
+
+#: How many blobs are fetched at once. Each has some of its last bytes in memory.
+AT_ONCE: Final = 12
+#: How many fetches there are, those that wait for their turn included. Whoever asks for one more is told to come later.
+FETCHES_MAX: Final = 1_000
+#: Into how many other repositories one fetch brings its blob.
+REPOSITORIES_MAX: Final = 1_000
+
+_STOPPING: Final = "Homeport stops"
+
+OpenBlob: TypeAlias = Callable[[], AbstractAsyncContextManager[Content]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What makes two wishes one fetch. The size is part of it, so that who lies about it fails alone."""
+
+    #: None: upstream shows the blob to everybody.
+    repository: str | None
+    digest: Digest
+    size: int
+
+
+class Fetch:
+    """A blob that is on its way into a repository, as one of those who asked for it sees it."""
+
+    def __init__(self, coming: _Coming, repository: str) -> None:
+        self._coming = coming
+        self._repository = repository
+
+    async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes from `start` to before `stop` as they come, in chunks of at most 1 MiB.
+
+        Raises what the fetch failed with. Where the blob's last byte is asked for, it is in the repository at the end.
+        """
+        size = self._coming.wanted.size
+        stop = size if stop is None else min(stop, size)
+        async for chunk in self._coming.read(start, stop):
+            yield chunk
+        if stop == size:
+            await self.done()
+
+    async def done(self) -> Blob:
+        """The blob, when it is in the repository. Raises what the fetch failed with."""
+        blob = await self._coming.done()
+        refusal = self._coming.refusals.get(self._repository)
+        if refusal is not None:
+            raise refusal
+        return blob
+
+
+class Fetches:
+    """The fetches of this process. They live in its `async with`, and are broken off at the end of it."""
+
+    def __init__(self, registry: Registry, log: Log, *, at_once: int = AT_ONCE) -> None:
+        self._registry = registry
+        self._log = log
+        self._turns = asyncio.Semaphore(at_once)
+        self._coming: dict[_Key, _Coming] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def __aenter__(self) -> Fetches:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Break off what runs, and refuse what comes after. Nothing stays of a blob that is not whole."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def stream(
+        self, origin: Origin, repository: str, wanted: Descriptor, open_blob: OpenBlob, *, shared: bool
+    ) -> Fetch | Blob:
+        """The blob, if the repository has it or gets it without that bytes move; else its fetch, once bytes come.
+
+        `open_blob` opens it at upstream, if no fetch of it runs already; `shared`: upstream shows it to everybody.
+        What goes wrong before the first byte is raised here: errors of the client, and those of any push.
+        """
+        present = await _present(self._registry, repository, wanted.digest)
+        if present is not None:
+            return present
+        key = _Key(None if shared else repository, wanted.digest, wanted.size)
+        coming = self._coming.get(key) or self._begin(key, origin, repository, wanted, open_blob)
+        coming.join(origin, repository)
+        await coming.begun()
+        fetch = Fetch(coming, repository)
+        return fetch if coming.moves_bytes else await fetch.done()
+
+    def _begin(self, key: _Key, origin: Origin, repository: str, wanted: Descriptor, open_blob: OpenBlob) -> _Coming:
+        if self._closed or len(self._coming) >= FETCHES_MAX:
+            raise Unavailable(_STOPPING if self._closed else "too many blobs are on their way from upstream")
+        coming = self._coming[key] = _Coming(self._registry, origin, repository, wanted, open_blob)
+        task = asyncio.create_task(self._run(key, coming))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return coming
+
+    async def _run(self, key: _Key, coming: _Coming) -> None:
+        """Bring the blob, and tell those who wait. Behind the last link of it nobody joins any more."""
+        try:
+            blob = await self._bring(coming, shared=key.repository is None)
+            await coming.link_elsewhere(blob)
+        except asyncio.CancelledError:
+            coming.fail(Unavailable(_STOPPING))
+            raise
+        except Exception as error:  # noqa: BLE001 (it is for all who wait)
+            self._log.warning("fetch.failed", repository=coming.repository, digest=key.digest, error=repr(error))
+            coming.fail(error)
+        else:
+            coming.succeed(blob)
+        finally:
+            del self._coming[key]
+
+    async def _bring(self, coming: _Coming, *, shared: bool) -> Blob:
+        registry, digest = self._registry, coming.wanted.digest
+        present = await _linked(registry, coming) if shared else await _present(registry, coming.repository, digest)
+        if present is not None:  # Perhaps a fetch that ended while this one was being asked for has brought it.
+            return present
+        async with self._turns:
+            begun_at = registry.clock.monotonic()
+            blob = await coming.fetch()
+        if shared:
+            await registry.db.jot(provenance.record, digest)
+        seconds = round(registry.clock.monotonic() - begun_at, 3)
+        self._log.info("blob.fetched", repository=coming.repository, digest=digest, bytes=blob.size, seconds=seconds)
+        return blob
+
+
+class _Coming:
+    """One fetch: what it has so far, and who else wants it."""
+
+    def __init__(
+        self, registry: Registry, origin: Origin, repository: str, wanted: Descriptor, open_blob: OpenBlob
+    ) -> None:
+        self.origin = origin
+        self.repository = repository
+        self.wanted = wanted
+        #: Whether its bytes come from upstream.
+        self.moves_bytes = False
+        #: Why the blob could not be linked in another repository.
+        self.refusals: dict[str, Exception] = {}
+        self._registry = registry
+        self._open_blob = open_blob
+        self._upload = registry.clock.new_id()
+        self._elsewhere: dict[str, Origin] = {}
+        self._outcome: asyncio.Future[Blob] = asyncio.get_running_loop().create_future()
+        #: Is set, and replaced, whenever there is more to read or the fetch has ended.
+        self._moved = asyncio.Event()
+        self._size = 0
+        #: The last chunks with their positions: all that the store may not show yet.
+        self._tail: deque[tuple[int, bytes]] = deque()
+
+    # --- those who wait -----------------------------------------------------------------------------------------
+
+    def join(self, origin: Origin, repository: str) -> None:
+        """Have the blob linked in this repository too."""
+        if repository == self.repository or repository in self._elsewhere:
+            return
+        if len(self._elsewhere) >= REPOSITORIES_MAX:
+            raise Unavailable("too many repositories wait for this blob")
+        self._elsewhere[repository] = origin
+
+    async def begun(self) -> None:
+        """Return when there are bytes, or the blob is here. Raises what it has failed with."""
+        while not self._size and not self._outcome.done():
+            await self._moved.wait()
+        if self._outcome.done():
+            self._outcome.result()
+
+    async def done(self) -> Blob:
+        """The blob when it is here. Raises what it failed with."""
+        while not self._outcome.done():
+            await self._moved.wait()
+        return self._outcome.result()
+
+    async def read(self, position: int, stop: int) -> AsyncIterator[bytes]:
+        """The bytes from `position` to before `stop`, as they come."""
+        while position < stop and not self._outcome.done():
+            moved = self._moved
+            chunk = self._remembered(position) or await self._written(position)
+            if chunk:
+                chunk = chunk[: stop - position]
+                position += len(chunk)
+                yield chunk
+            else:
+                await moved.wait()
+        if position < stop:
+            blob = self._outcome.result()
+            async for chunk in self._registry.blobs.read(blob.location, position, stop):
+                yield chunk
+
+    def _remembered(self, position: int) -> bytes:
+        """What is in memory from `position` on, to the end of its chunk."""
+        number = bisect_right(self._tail, position, key=lambda part: part[0]) - 1
+        if number < 0:
+            return b""
+        start, chunk = self._tail[number]
+        return chunk[position - start :]
+
+    async def _written(self, position: int) -> bytes:
+        """What the store shows from `position` on; nothing where that is not here yet, or not an upload any more."""
+        if position >= self._size:
+            return b""
+        try:
+            return await self._registry.blobs.read_upload(self._upload, position)
+        except UploadMissing:
+            return b""
+
+    # --- the one who fetches ------------------------------------------------------------------------------------
+
+    async def fetch(self) -> Blob:
+        """Bring the bytes here from upstream."""
+        self.moves_bytes = True
+        return await uploads.push(
+            self._registry,
+            self.origin,
+            self.repository,
+            self.wanted.digest,
+            self._chunks(),
+            length=self.wanted.size,
+            upload=self._upload,
+        )
+
+    async def link_elsewhere(self, blob: Blob) -> None:
+        """Link the blob wherever it is waited for. Where that cannot be, only those are told who wait there."""
+        while self._elsewhere:
+            repository, origin = self._elsewhere.popitem()
+            try:
+                linked = await blobs.mount(
+                    self._registry, origin, repository, blob.digest, self.repository, readable=_by_everybody
+                )
+                if linked is None:
+                    raise BlobUnknown(f"{blob.digest} went when it had just come")
+            except Exception as error:  # noqa: BLE001 (it is for those who wait there)
+                self.refusals[repository] = error
+
+    def succeed(self, blob: Blob) -> None:
+        self._outcome.set_result(blob)
+        self._end()
+
+    def fail(self, error: Exception) -> None:
+        self._outcome.set_exception(error)
+        self._outcome.exception()  # So that asyncio does not report it where all who asked have left.
+        self._end()
+
+    async def _chunks(self) -> AsyncGenerator[bytes, None]:
+        async with self._open_blob() as content:
+            while chunk := await content.read(self._size):
+                self._take(chunk)
+                yield chunk
+
+    def _take(self, chunk: bytes) -> None:
+        self._tail.append((self._size, chunk))
+        self._size += len(chunk)
+        while len(self._tail) > 1 and self._size - self._tail[1][0] >= UNSEEN_BYTES_MAX:
+            self._tail.popleft()
+        self._tell()
+
+    def _end(self) -> None:
+        self._tail.clear()
+        self._tell()
+
+    def _tell(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+
+async def _present(registry: Registry, repository: str, digest: Digest) -> Blob | None:
+    """The blob, if the repository holds it whole."""
+    blob = await registry.db.read(blobs.find, repository, digest)
+    return blob if blob is not None and await blobs.is_whole(registry, blob) else None
+
+
+async def _linked(registry: Registry, coming: _Coming) -> Blob | None:
+    """The blob, linked here from wherever it is, if it once came from where everybody can read it."""
+    digest = coming.wanted.digest
+    if not await registry.db.read(provenance.is_public, digest):
+        return None
+    return await blobs.mount(registry, coming.origin, coming.repository, digest, None, readable=_by_everybody)
+
+
+def _by_everybody(_repository: str) -> bool:
+    """What is linked by these functions came from where everybody can read it."""
+    return True

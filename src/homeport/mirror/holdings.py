@@ -1,0 +1,69 @@
+"""What of an image is here: whether a tag of ours has all that is wanted of it. Reads views only.
+
+Holds: a manifest that the cache took in has its layers only as far as somebody asked for them; so that a digest is here
+says nothing of its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from homeport.db.database import Transaction
+from homeport.oci import manifest as oci_manifest
+from homeport.oci import platforms as oci_platforms
+from homeport.oci.digest import Digest
+from homeport.oci.manifest import Descriptor, Manifest
+from homeport.oci.platforms import Platform
+
+#: An index within an index within ...: deeper is no image.
+NESTING_MAX = 8
+_BATCH = 100
+
+
+def tags(tx: Transaction, repository: str) -> dict[str, Digest]:
+    """What the tags of the repository point at."""
+    rows = tx.all("SELECT tag, digest FROM tagged_manifests WHERE repository = ? ORDER BY tag", (repository,))
+    return {tag: Digest(digest) for tag, digest in rows}
+
+
+def repositories(tx: Transaction, after: str, limit: int) -> list[str]:
+    """At most `limit` repositories behind `after` that have something to pull."""
+    rows = tx.all("SELECT name FROM pullable_repositories WHERE name > ? ORDER BY name LIMIT ?", (after, limit))
+    return [name for (name,) in rows]
+
+
+def wanted_children(manifest: Manifest, wanted: Sequence[Platform]) -> list[Descriptor]:
+    """The manifests that an index names and that are wanted; of an image none."""
+    if not manifest.is_index:
+        return []
+    children = oci_platforms.select(manifest, wanted).kept
+    return [child.descriptor for child in children if child.descriptor.is_manifest]
+
+
+def is_whole(tx: Transaction, repository: str, digest: Digest, wanted: Sequence[Platform], depth: int = 0) -> bool:
+    """Whether the repository has the manifest and all that is wanted of what it names."""
+    row = tx.one(
+        "SELECT media_type, data FROM held_manifests WHERE repository = ? AND digest = ?", (repository, digest)
+    )
+    if row is None or depth > NESTING_MAX:
+        return False
+    manifest = oci_manifest.parse(row[1], row[0])
+    blobs = {each.digest for each in manifest.references if each.must_be_held and not each.is_manifest}
+    children = wanted_children(manifest, wanted)
+    return _has_all(tx, repository, blobs) and all(
+        is_whole(tx, repository, child.digest, wanted, depth + 1) for child in children
+    )
+
+
+def _has_all(tx: Transaction, repository: str, digests: set[Digest]) -> bool:
+    wanted = sorted(digests)
+    for first in range(0, len(wanted), _BATCH):
+        some = wanted[first : first + _BATCH]
+        marks = ",".join("?" * len(some))
+        row = tx.one(
+            f"SELECT count(*) FROM held_blobs WHERE repository = ? AND digest IN ({marks})",  # noqa: S608 (marks only)
+            (repository, *some),
+        )
+        if row is None or row[0] != len(some):
+            return False
+    return True

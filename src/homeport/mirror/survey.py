@@ -1,0 +1,223 @@
+"""Asking upstreams what they have: for each repository of a rule, its list where that is needed, and a HEAD a tag.
+
+Holds: nothing here costs a pull. An answer that is not whole is no answer: what depends on it is left as it is, and
+said. A host that does not answer is not asked again for every tag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from homeport.client.errors import ClientError, ConnectionFailed, NotFound
+from homeport.db.database import Transaction
+from homeport.jobs.summary import Failure
+from homeport.mirror import addresses, brake, holdings, origins, sightings
+from homeport.mirror.addresses import Source
+from homeport.mirror.ages import Ages
+from homeport.mirror.origins import TagOrigin
+from homeport.mirror.plan import Seen, Upstream
+from homeport.mirror.rules import Rule
+from homeport.mirror.selection import Selected, select
+from homeport.oci import patterns
+from homeport.oci.digest import Digest
+from homeport.oci.errors import NameInvalid
+from homeport.registry.registry import Registry
+from homeport.upstreams.upstreams import Purpose, UpstreamRepository, Upstreams
+
+#: A repository with more tags than this is none that is mirrored by pattern.
+TAGS_MAX: Final = 500_000
+#: How many repositories one pattern may mean.
+REPOSITORIES_MAX: Final = 20_000
+#: How many requests for one repository wait for their turn at once; the upstream's gate decides how many go out.
+_AT_ONCE: Final = 16
+
+
+@dataclass(slots=True)
+class Look:
+    """What was learned of one upstream repository for one rule."""
+
+    rule: Rule
+    source: Source
+    #: Where it is put.
+    repository: str
+    upstream: Upstream = field(default_factory=lambda: Upstream(None))
+    selected: tuple[str, ...] = ()
+    why_not: Mapping[str, str] = field(default_factory=dict)
+    seen: dict[str, Seen] = field(default_factory=dict)
+    #: What of it came to us before.
+    origins: Mapping[str, TagOrigin] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    #: Why the list of its tags is not believed, and how many it has.
+    braked: str | None = None
+    listed: int = 0
+    #: Whether it could be asked at all.
+    answered: bool = True
+
+    def failed(self, tag: str | None, why: str) -> None:
+        """Note what could not be asked."""
+        self.failures.append(Failure(f"{self.source}:{tag}" if tag else str(self.source), why))
+
+
+class Survey:
+    """One look at upstreams. `quiet`: what is seen is not written down, as for a plan."""
+
+    def __init__(self, registry: Registry, upstreams: Upstreams, *, quiet: bool) -> None:
+        self._registry = registry
+        self._upstreams = upstreams
+        self._quiet = quiet
+        self._ages = Ages(registry)
+        #: Hosts that did not answer, and what they were last heard to say.
+        self._down: dict[str, str] = {}
+
+    async def sources(self, rule: Rule) -> list[Source]:
+        """The upstream repositories that the rule means. Raises `ClientError` where they are not listed."""
+        if not rule.is_pattern:
+            return [Source(rule.host, rule.repositories)]
+        self._check_up(rule.host)
+        found = []
+        repository = await self._upstreams.repository(rule.host, "-", Purpose.RUNS)
+        async for name in repository.remote.catalog():
+            if patterns.matches(rule.repositories, name):
+                found.append(Source(rule.host, name))
+            if len(found) > REPOSITORIES_MAX:
+                raise ClientError(f"{rule.host}: more than {REPOSITORIES_MAX} repositories are {rule.repositories}")
+        return sorted(found)
+
+    async def look(self, rule: Rule, source: Source) -> Look:
+        """What upstream has of one repository. What fails is in it; raises nothing that an upstream causes."""
+        try:
+            repository = addresses.target(rule.target, source)
+        except NameInvalid:
+            look = Look(rule, source, "", answered=False)
+            look.failed(None, f"'{rule.target}' gives it a name that no repository can have")
+            return look
+        look = Look(rule, source, repository)
+        look.origins = await self._registry.db.read(_origins, look)
+        try:
+            self._check_up(source.host)
+            upstream = await self._upstreams.repository(source.host, source.repository, Purpose.RUNS)
+            await self._ask(look, upstream)
+        except ClientError as error:
+            self._note_down(source.host, error)
+            look.failed(None, str(error))
+            look.answered = False
+        return look
+
+    async def _ask(self, look: Look, upstream: UpstreamRepository) -> None:
+        names = await self._list(look, upstream) if look.rule.needs_list else None
+        if look.upstream.gone:
+            return
+        await self._select(look, upstream, names)
+        known = {origin.source_tag for origin in look.origins.values()}
+        asked = {*look.selected, *((known - names) if names is not None else ())}
+        absent = await self._heads(look, upstream, sorted(asked - look.seen.keys()))
+        look.upstream = Upstream(None if look.braked else names, absent=frozenset(absent))
+        for tag in look.selected:
+            if tag in absent and tag not in known:
+                look.failed(tag, "upstream has no such tag")
+
+    async def _list(self, look: Look, upstream: UpstreamRepository) -> frozenset[str] | None:
+        """The whole list of tags; None where upstream has no such repository, which `look` then says."""
+        names: set[str] = set()
+        try:
+            async for tag in upstream.tags():
+                names.add(tag)
+                if len(names) > TAGS_MAX:
+                    raise ClientError(f"{look.source}: has more than {TAGS_MAX} tags")
+        except NotFound as error:
+            look.upstream = Upstream(None, gone=True)
+            if not look.origins:
+                look.failed(None, str(error))
+            return None
+        before = await self._registry.db.read(sightings.listed, look.source)
+        known = {origin.source_tag for origin in look.origins.values()}
+        why = brake.why_not(len(known), len(known - names), len(names), before)
+        look.listed = len(names)
+        now = self._registry.clock.now()
+        if why is not None and not await self._registry.db.read(brake.is_released, look.source, len(names), now):
+            look.braked = why
+        elif not self._quiet:
+            await self._registry.db.jot(_believe, look.source, len(names), now)
+        return frozenset(names)
+
+    async def _select(self, look: Look, upstream: UpstreamRepository, names: frozenset[str] | None) -> None:
+        rule = look.rule
+        if rule.selector is None:
+            look.selected = tuple(sorted({origin.source_tag for origin in look.origins.values()}))
+            return
+        chosen = select(rule.selector, names or ())
+        if chosen.needs_created:
+            chosen = await self._by_age(look, upstream, names or frozenset(), chosen)
+        look.selected, look.why_not = chosen.tags, chosen.why_not
+
+    async def _by_age(
+        self, look: Look, upstream: UpstreamRepository, names: Iterable[str], chosen: Selected
+    ) -> Selected:
+        """The selection with the times that it needs; they are read once for each digest."""
+        assert look.rule.selector is not None
+        await self._heads(look, upstream, chosen.needs_created)
+        digests = {tag: look.seen[tag].digest for tag in chosen.needs_created if tag in look.seen}
+        created = await self._ages.of(upstream, digests)
+        return select(look.rule.selector, set(names) - (set(chosen.needs_created) - created.keys()), created)
+
+    async def _heads(self, look: Look, upstream: UpstreamRepository, tags: Sequence[str]) -> set[str]:
+        """Ask for each of the tags; which of them upstream says not to have."""
+        found: dict[str, Digest | None] = {}
+        waiting = iter(tags)
+
+        async def ask() -> None:
+            for tag in waiting:
+                try:
+                    self._check_up(look.source.host)
+                    head = await upstream.head_manifest(tag)
+                except ClientError as error:
+                    self._note_down(look.source.host, error)
+                    look.failed(tag, str(error))
+                else:
+                    found[tag] = None if head is None else head.digest
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_AT_ONCE, len(tags))):
+                group.create_task(ask())
+        now = self._registry.clock.now()
+        known = await self._registry.db.read(sightings.of_tags, look.source, found)
+        if not self._quiet:
+            await self._registry.db.jot(sightings.record, look.source, found, now)
+        for tag, digest in found.items():
+            if digest is not None:
+                before = known.get(tag)
+                same = before is not None and before.digest == digest
+                look.seen[tag] = Seen(digest, min(before.first_seen_at, now) if before and same else now)
+        return {tag for tag, digest in found.items() if digest is None}
+
+    def _check_up(self, host: str) -> None:
+        if host in self._down:
+            raise ConnectionFailed(self._down[host], temporary=True)
+
+    def _note_down(self, host: str, error: ClientError) -> None:
+        if isinstance(error, ConnectionFailed):
+            self._down.setdefault(host, str(error))
+
+
+# --- facts ------------------------------------------------------------------------------------------------------
+
+
+def _origins(tx: Transaction, look: Look) -> dict[str, TagOrigin]:
+    """What of the repository came from this source, and is this rule's or nobody's."""
+    known = origins.of_repository(tx, look.repository)
+    if look.rule.selector is None:
+        here = holdings.tags(tx, look.repository)
+        return {tag: each for tag, each in known.items() if each.source == look.source and tag in here}
+    return {
+        tag: each
+        for tag, each in known.items()
+        if each.source == look.source and each.image in (look.rule.label, None) and each.found_by != "cache"
+    }
+
+
+def _believe(tx: Transaction, source: Source, listed: int, now: float) -> None:
+    sightings.record_list(tx, source, listed, now)
+    brake.clear(tx, source)

@@ -1,0 +1,185 @@
+"""An image on its way from an upstream into a repository of ours: both ends of `client.copying`.
+
+Holds: what is here already is not asked for, so a manifest costs a pull only if its digest is neither here nor was read
+before; everything enters by the doors of `registry/`, as a push does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from homeport.client.copying import Choice, Observer
+from homeport.client.downloads import BlobDownload
+from homeport.client.referrers import Referrer
+from homeport.client.repository import FetchedManifest
+from homeport.client.uploads import Content, Outcome
+from homeport.db.database import Transaction
+from homeport.events import Origin
+from homeport.mirror import drafts, holdings
+from homeport.mirror.fetching import Fetch, Fetches
+from homeport.mirror.rules import Rule
+from homeport.mirror.selection import referrer_wanted
+from homeport.oci import manifest as oci_manifest
+from homeport.oci.digest import Digest
+from homeport.oci.manifest import Descriptor, Manifest, Role
+from homeport.oci.platforms import Platform
+from homeport.registry import blobs, manifests
+from homeport.registry.registry import Registry
+from homeport.upstreams.upstreams import UpstreamRepository
+
+
+class Upstream:
+    """The source: an upstream repository, and what of it is here or was read before."""
+
+    def __init__(self, registry: Registry, repository: str, upstream: UpstreamRepository) -> None:
+        self._registry = registry
+        self._repository = repository
+        self._upstream = upstream
+
+    async def get_manifest(self, target: str) -> FetchedManifest:
+        """The manifest; a digest that is here or was read before is not asked for."""
+        known = await self._registry.db.read(_known, self._repository, Digest.parse(target)) if ":" in target else None
+        if known is not None:
+            return known
+        read = await self._upstream.get_manifest(target)
+        await self._registry.db.jot(drafts.keep, read, self._registry.clock.now())
+        return read
+
+    async def head_manifest(self, target: str) -> Descriptor | None:
+        """As the upstream says."""
+        return await self._upstream.head_manifest(target)
+
+    async def has_blob(self, digest: Digest) -> bool:
+        """As the upstream says."""
+        return await self._upstream.has_blob(digest)
+
+    def open_blob(self, blob: Descriptor) -> AbstractAsyncContextManager[BlobDownload]:
+        """The upstream's bytes."""
+        return self._upstream.open_blob(blob)
+
+    async def referrers(self, subject: Digest) -> Sequence[Referrer]:
+        """As the upstream says."""
+        return await self._upstream.referrers(subject)
+
+
+class Repository:
+    """The destination: a repository of ours, as somebody who is trusted to leave things out fills it.
+
+    `shared`: upstream shows the source to everybody, so what is fetched from it may serve other repositories, too.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        fetches: Fetches,
+        origin: Origin,
+        name: str,
+        source: Upstream,
+        wanted: Sequence[Platform],
+        *,
+        shared: bool,
+    ) -> None:
+        self._registry = registry
+        self._fetches = fetches
+        self._origin = origin
+        self._name = name
+        self._source = source
+        self._wanted = wanted
+        self._shared = shared
+        #: What the source names and does not hold.
+        self.missing: set[Digest] = set()
+
+    async def head_manifest(self, target: str) -> Descriptor | None:
+        """The manifest, if it is here with all that is wanted of it."""
+        return await self._registry.db.read(_whole, self._name, Digest.parse(target), self._wanted)
+
+    async def put_blob(self, content: Content, *, mount_from: str | None, moved: Callable[[int], None]) -> Outcome:
+        """Have the blob here, through the one fetch of it that runs, or from another repository that may share it."""
+        del mount_from, moved
+        blob = content.blob
+        if await self._registry.db.read(blobs.find, self._name, blob.digest) is not None:
+            return Outcome.PRESENT
+        got = await self._fetches.stream(
+            self._origin, self._name, blob, lambda: self._source.open_blob(blob), shared=self._shared
+        )
+        if not isinstance(got, Fetch):
+            return Outcome.MOUNTED
+        await got.done()
+        return Outcome.SENT
+
+    async def put_manifest(self, pushed: FetchedManifest, tag: str | None = None) -> None:
+        """Store it. An index may lack the platforms that are not wanted, and what its source lacks, too."""
+        left_out = _left_out(pushed.manifest, self._wanted)
+        await manifests.push(
+            self._registry,
+            self._origin,
+            self._name,
+            pushed.manifest.data,
+            pushed.manifest.media_type,
+            pushed.digest,
+            [tag] if tag is not None else [],
+            may_lack=left_out | self.missing,
+        )
+        await self._registry.db.jot(drafts.forget, [pushed.digest])
+
+
+class Picked(Choice):
+    """What a rule wants of an image. `tags`: all that upstream has, where they are known."""
+
+    def __init__(self, rule: Rule, tags: frozenset[str] | None) -> None:
+        self._rule = rule
+        self._tags = tags
+
+    def children(self, manifest: Manifest) -> Iterable[Descriptor]:
+        """Those of the platforms that are wanted."""
+        return holdings.wanted_children(manifest, self._rule.platforms)
+
+    def takes_referrer(self, artifact_type: str | None) -> bool:
+        """Whether the rule takes this type."""
+        return referrer_wanted(artifact_type, self._rule.referrer_types, self._rule.not_referrer_types)
+
+    def may_have_tag(self, tag: str) -> bool:
+        """Whether the upstream's list has it, or there was none."""
+        return self._tags is None or tag in self._tags
+
+
+class Watching(Observer):
+    """Sees to it that what a source lacks is not asked of the destination, and counts what came."""
+
+    def __init__(self, destination: Repository) -> None:
+        self._destination = destination
+        self.bytes = 0
+
+    def is_missing(self, digest: Digest) -> None:
+        """The copy is as sparse as its source."""
+        self._destination.missing.add(digest)
+
+    def blob_done(self, blob: Descriptor, outcome: Outcome) -> None:
+        """Bytes that came from upstream count."""
+        if outcome is Outcome.SENT:
+            self.bytes += blob.size
+
+
+def _left_out(manifest: Manifest, wanted: Sequence[Platform]) -> frozenset[Digest]:
+    if not manifest.is_index or not wanted:
+        return frozenset()
+    kept = {child.digest for child in holdings.wanted_children(manifest, wanted)}
+    return frozenset(each.digest for each in manifest.references if each.is_manifest and each.digest not in kept)
+
+
+# --- facts ------------------------------------------------------------------------------------------------------
+
+
+def _known(tx: Transaction, repository: str, digest: Digest) -> FetchedManifest | None:
+    stored = manifests.by_digest(tx, repository, digest)
+    if stored is not None:
+        return FetchedManifest(digest, oci_manifest.parse(stored.data, stored.media_type))
+    return drafts.find(tx, digest)
+
+
+def _whole(tx: Transaction, repository: str, digest: Digest, wanted: Sequence[Platform]) -> Descriptor | None:
+    stored = manifests.by_digest(tx, repository, digest)
+    if stored is None or not holdings.is_whole(tx, repository, digest, wanted):
+        return None
+    return Descriptor(stored.media_type, digest, len(stored.data), Role.CHILD)
