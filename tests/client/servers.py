@@ -33,13 +33,16 @@ class DockerRegistry:
     ca: Path | None = None
 
     @classmethod
-    def start(cls, folder: Path, *, login: bool = False, tls: bool = False) -> "DockerRegistry":
+    def start(
+        cls, folder: Path, *, login: bool = False, tls: bool = False, names: tuple[str, ...] = ()
+    ) -> "DockerRegistry":
+        """`names`: what else its certificate is good for."""
         program = need("docker-registry")
         port = free_port()
         http: dict[str, Any] = {"addr": f"127.0.0.1:{port}", "secret": "test"}
         certificate: ServerCertificate | None = None
         if tls:
-            certificate = Authority(folder).issue()
+            certificate = Authority(folder).issue(hosts=("127.0.0.1", "localhost", *names))
             http["tls"] = {"certificate": str(certificate.certificate), "key": str(certificate.key)}
         config: dict[str, Any] = {
             "version": 0.1,
