@@ -42,8 +42,9 @@ class Daemon:
         deadline = time.monotonic() + READY_SECONDS_MAX
         while self._ready not in self._log.read_text(errors="replace"):
             if self._process.poll() is not None or time.monotonic() > deadline:
+                said = self._log.read_text(errors="replace")
                 self.stop()
-                raise AssertionError(f"{self._program.name} does not start:\n{self._log.read_text(errors='replace')}")
+                raise AssertionError(f"{self._program.name} does not start:\n{said}")
             time.sleep(0.05)
 
     def arguments(self) -> list[str]:
