@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.garbage.cleaning import Cleaning
+from tests.mirror.artifacts import Artifacts
+from tests.mirror.mirroring import Mirroring
+from tests.mirror.upstream import Upstream
 from tests.registry.world import World
 
 
@@ -23,3 +26,25 @@ async def cleaning(tmp_path: Path) -> AsyncIterator[Cleaning]:
     cleaning = Cleaning(tmp_path / "data")
     yield cleaning
     await cleaning.close()
+
+
+@pytest.fixture
+async def mirroring(tmp_path: Path) -> AsyncIterator[Mirroring]:
+    """One that mirrors when it is told to."""
+    mirroring = Mirroring(tmp_path / "data")
+    await mirroring.connect()
+    yield mirroring
+    await mirroring.close()
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """A registry that does what the test's script says."""
+    async with Upstream.running() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def artifacts() -> Artifacts:
+    """What upstreams hold."""
+    return Artifacts()

@@ -30,6 +30,7 @@ from homeport.jobs.queue import Job
 from homeport.jobs.schedule import Plan
 from homeport.jobs.work import Kind
 from homeport.jobs.worker import Worker
+from homeport.mirror import drafts, sightings
 from homeport.mirror import job as mirror
 from homeport.mirror.eviction import Evictor
 from homeport.notify import deliveries
@@ -41,6 +42,9 @@ from homeport.registry.registry import Registry, Rules
 from homeport.registry.retention import ImmutableTags, KeepRule, Retention
 from homeport.secretstore.store import SecretStore, Tell
 from homeport.storage.filesystem import FilesystemStore
+
+#: A tag of an upstream that nobody has looked at for so long is forgotten.
+SIGHTINGS_SECONDS = 90 * 86_400.0
 
 
 @asynccontextmanager
@@ -343,4 +347,6 @@ def _prunes(settings: Settings) -> dict[str, tuple[Prune, float]]:
         "jobs": (queue.prune, keep.keep_jobs),
         "deliveries": (deliveries.prune, keep.keep_deliveries),
         "tokens": (tokens.prune, 0.0),
+        "sightings": (sightings.prune, SIGHTINGS_SECONDS),
+        "drafts": (drafts.prune, drafts.KEPT_SECONDS),
     }

@@ -32,6 +32,7 @@ from homeport.config.values import (
     parse_duration,
     refusal,
 )
+from homeport.oci import platforms, version_ranges
 from homeport.oci.errors import RegistryError
 from homeport.oci.reference import DOCKER_HUB, Reference, is_repository, is_tag
 
@@ -42,7 +43,6 @@ TARGET_FIELDS: Final = ("host", "repository", "namespace", "name")
 
 KEEP: Final = "keep"
 _EXPRESSION_CHARACTERS_MAX = 500
-_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?")
 
 
 def _parse_removal(value: Any) -> float | None:
@@ -74,8 +74,12 @@ def _check_tag(value: str) -> str:
 
 
 def _check_platform(value: str) -> str:
-    if not _PLATFORM.fullmatch(value):
-        raise ValueError("must be a platform, such as linux/amd64 or linux/arm/v7")
+    platforms.parse(value)
+    return value
+
+
+def _check_range(value: str) -> str:
+    version_ranges.parse(value)
     return value
 
 
@@ -136,6 +140,7 @@ Expressions = Annotated[tuple[Expression, ...], BeforeValidator(_parse_list)]
 TagGlobs = Annotated[tuple[TagGlob, ...], BeforeValidator(_parse_list)]
 Tag = Annotated[str, AfterValidator(_check_tag)]
 Platform = Annotated[str, AfterValidator(_check_platform)]
+VersionRange = Annotated[str, AfterValidator(_check_range)]
 Source = Annotated[str, AfterValidator(_check_source)]
 Target = Annotated[str, AfterValidator(_check_target)]
 
@@ -171,14 +176,20 @@ class TagSelection(Section):
     glob: TagGlobs = Field(default=(), description="Tags that any of these globs means: 3.*, release-?.")
     match: Expressions = Field(default=(), description="Tags in which any of these regular expressions is found: ^v.")
     not_match: Expressions = Field(default=(), description="But not those in which any of these is found: -rc.")
-    semver: str | None = Field(default=None, description="Versions of this range: '>=3.18 <4', '^1.2', '1.x || 2.x'.")
-    prereleases: Flag = Field(default=False, description="Whether versions such as 1.2.0-rc.1 are meant, too.")
+    semver: VersionRange | None = Field(default=None, description="Versions of this range: '>=3.18 <4', '^1.2'.")
+    prereleases: Flag = Field(default=False, description="Whether 1.2.0-rc.1 is meant, too, where versions count.")
     newest: Count | None = Field(default=None, description="Of those, only so many: the newest.", ge=1)
     by: Literal["semver", "created"] = Field(
         default="semver", description="What makes a tag newer: its version, or when its image was made."
     )
     minors: Count | None = Field(default=None, description="Only of the newest so many minor versions.", ge=1)
     patches: Count | None = Field(default=None, description="Of each minor version only so many: the newest.", ge=1)
+
+    @model_validator(mode="after")
+    def _age_is_counted(self) -> TagSelection:
+        if self.by == "created" and self.newest is None:
+            raise ValueError("'by: created' says which are the newest; give 'newest' as well")
+        return self
 
 
 class MirroredImage(Section):

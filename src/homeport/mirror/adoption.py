@@ -18,7 +18,7 @@ from homeport.events import Origin
 from homeport.jobs.summary import Failure
 from homeport.mirror import addresses, holdings, origins
 from homeport.mirror.addresses import Source
-from homeport.oci import companions
+from homeport.oci import companions, mediatype
 from homeport.oci import manifest as oci_manifest
 from homeport.oci.digest import Digest
 from homeport.oci.manifest import Role
@@ -29,6 +29,8 @@ from homeport.upstreams.upstreams import Purpose, UpstreamRepository, Upstreams
 #: How upstreams say that there is no such repository, or none for us.
 _NOT_THERE = (401, 403, 404)
 _PAGE = 500
+#: What is smaller is no image's configuration but `{}`.
+_CONFIG_BYTES_MIN = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,16 @@ def _without_origin(tx: Transaction, repository: str) -> dict[str, Digest]:
 
 
 def _config(tx: Transaction, repository: str, digest: Digest) -> Digest | None:
-    """The configuration of an image; None for an index."""
+    """The configuration of an image; None for an index, and for artifacts, whose empty one everybody has."""
     stored = manifests.by_digest(tx, repository, digest)
     if stored is None:
         return None
     references = oci_manifest.parse(stored.data, stored.media_type).references
-    return next((each.digest for each in references if each.role is Role.CONFIG), None)
+    return next(
+        (
+            each.digest
+            for each in references
+            if each.role is Role.CONFIG and each.media_type in mediatype.CONFIGS and each.size >= _CONFIG_BYTES_MIN
+        ),
+        None,
+    )

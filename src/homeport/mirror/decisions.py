@@ -6,7 +6,7 @@ Holds: with `quiet` nothing is written, so a plan can be had at any time; a run 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,7 +19,7 @@ from homeport.mirror import addresses, adoption, holdings, origins, plan
 from homeport.mirror.addresses import Source
 from homeport.mirror.adoption import Adopted, Adoption
 from homeport.mirror.origins import FoundBy, TagOrigin
-from homeport.mirror.plan import Departures, Here
+from homeport.mirror.plan import Departures, Here, Step
 from homeport.mirror.remaining import Copy
 from homeport.mirror.rules import FOLLOWED, Rule, followed
 from homeport.mirror.survey import Look, Survey
@@ -180,30 +180,36 @@ class Decider:
     async def _weigh(self, look: Look) -> None:
         """Decide about every tag of what was looked at."""
         decided, now = self._decided, self._registry.clock.now()
-        decided.failures += look.failures
         decided.checked += len(look.seen)
         decided.tags[str(look.source)] = look.upstream.tags
-        if not look.answered:
-            return
-        if look.braked is not None:
-            decided.braked.append(Braked(look.source, look.braked, look.listed))
-        here = await self._registry.db.read(_here, look)
-        meant = set(look.selected)
-        for tag, seen in sorted(look.seen.items()):
-            if tag in meant:
-                step = plan.step(
-                    seen,
-                    here.get(tag),
-                    minimum_age=look.rule.minimum_age,
-                    overwrite=look.rule.overwrite,
-                    now=now,
-                )
-                self._take(look, tag, seen, step, here.get(tag))
-        if look.braked is None:
-            self._add(plan.departures(look.origins.values(), look.upstream, meant, look.rule.grace, now))
+        if look.answered:
+            if look.braked is not None:
+                decided.braked.append(Braked(look.source, look.braked, look.listed))
+            here = await self._registry.db.read(_here, look)
+            steps = await self._steps(look, here, now)
+            for tag, step in sorted(steps.items()):
+                self._take(look, tag, step, here.get(tag))
+            if look.braked is None:
+                meant = set(look.selected)
+                self._add(plan.departures(look.origins.values(), look.upstream, meant, look.rule.grace, now))
+        decided.failures += look.failures
 
-    def _take(self, look: Look, tag: str, seen: plan.Seen, step: plan.Step, here: Here | None) -> None:
-        decided, rule = self._decided, look.rule
+    async def _steps(self, look: Look, here: Mapping[str, Here], now: float) -> dict[str, Step]:
+        """What is to be done about each tag that is meant and that upstream has."""
+        rule, meant = look.rule, set(look.selected)
+        steps = {
+            tag: plan.step(seen, here.get(tag), minimum_age=rule.minimum_age, overwrite=rule.overwrite, now=now)
+            for tag, seen in look.seen.items()
+            if tag in meant
+        }
+        if rule.referrers:
+            same = {tag: look.seen[tag].digest for tag, step in steps.items() if step.action == "same"}
+            for tag in await self._survey.with_new_referrers(look, same):
+                steps[tag] = Step("copy", "something new refers to it")
+        return steps
+
+    def _take(self, look: Look, tag: str, step: Step, here: Here | None) -> None:
+        decided, rule, seen = self._decided, look.rule, look.seen[tag]
         image = None if rule.selector is None else rule.label
         name = f"{look.repository}:{tag}"
         match step.action:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from homeport.client.errors import ClientError, ConnectionFailed, NotFound
+from homeport.client.referrers import COSIGN_SUFFIXES
 from homeport.db.database import Transaction
 from homeport.jobs.summary import Failure
 from homeport.mirror import addresses, brake, holdings, origins, sightings
@@ -20,7 +21,7 @@ from homeport.mirror.ages import Ages
 from homeport.mirror.origins import TagOrigin
 from homeport.mirror.plan import Seen, Upstream
 from homeport.mirror.rules import Rule
-from homeport.mirror.selection import Selected, select
+from homeport.mirror.selection import Selected, referrer_wanted, select
 from homeport.oci import patterns
 from homeport.oci.digest import Digest
 from homeport.oci.errors import NameInvalid
@@ -192,6 +193,43 @@ class Survey:
                 same = before is not None and before.digest == digest
                 look.seen[tag] = Seen(digest, min(before.first_seen_at, now) if before and same else now)
         return {tag for tag, digest in found.items() if digest is None}
+
+    async def with_new_referrers(self, look: Look, tags: Mapping[str, Digest]) -> set[str]:
+        """Those of the tags, which are as upstream has them, that have a referrer there which is not here."""
+        found: set[str] = set()
+        waiting = iter(tags.items())
+        upstream = await self._upstreams.repository(look.source.host, look.source.repository, Purpose.RUNS)
+
+        async def ask() -> None:
+            for tag, digest in waiting:
+                try:
+                    self._check_up(look.source.host)
+                    if await self._has_new(look, upstream, digest):
+                        found.add(tag)
+                except ClientError as error:
+                    self._note_down(look.source.host, error)
+                    look.failed(tag, str(error))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_AT_ONCE, len(tags))):
+                group.create_task(ask())
+        return found
+
+    async def _has_new(self, look: Look, upstream: UpstreamRepository, subject: Digest) -> bool:
+        db, rule = self._registry.db, look.rule
+        for referrer in await upstream.referrers(subject):
+            if referrer_wanted(referrer.artifact_type, rule.referrer_types, rule.not_referrer_types):
+                digest = referrer.descriptor.digest
+                if not await db.read(holdings.is_whole, look.repository, digest, rule.platforms):
+                    return True
+        here = await db.read(holdings.tags, look.repository)
+        for suffix in COSIGN_SUFFIXES:
+            tag = f"{subject.fallback_tag}.{suffix}"
+            if look.upstream.tags is None or tag in look.upstream.tags:
+                head = await upstream.head_manifest(tag)
+                if head is not None and head.digest != here.get(tag):
+                    return True
+        return False
 
     def _check_up(self, host: str) -> None:
         if host in self._down:
