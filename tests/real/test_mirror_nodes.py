@@ -37,30 +37,30 @@ def test_a_node_pulls_through_and_again_when_upstream_is_gone(name: str, behind:
 
 
 @pytest.mark.parametrize("name", ["debian-docker", "docker"])
-@pytest.mark.parametrize(
-    "image", [f"{HUB}/{HUB_IMAGE}", f"{HUB}/{HUB_IMAGE.partition('/')[2]}", f"{QUAY}/{QUAY_IMAGE}"]
-)
-def test_the_cache_is_pulled_from_by_its_own_name(name: str, image: str, behind: Behind, clients: Clients) -> None:
+def test_the_cache_is_pulled_from_by_its_own_name(name: str, behind: Behind, clients: Clients) -> None:
     """Without any settings of the node."""
     docker = clients[name]
     assert isinstance(docker, Docker)
-    reference = f"{behind.server.host}/{image}:1"
-    assert behind.digest in docker.run("pull", reference)
-    docker.forget(reference)
+    references = [f"{behind.server.host}/{image}:1" for image in (f"{HUB}/{HUB_IMAGE}", SHORT, f"{QUAY}/{QUAY_IMAGE}")]
+    for reference in references:
+        assert behind.digest in docker.run("pull", reference)
+    for reference in references:
+        docker.forget(reference)
     behind.stop_upstreams()
-    assert behind.digest in docker.run("pull", reference)
-    docker.forget(reference)
+    for reference in references:
+        assert behind.digest in docker.run("pull", reference)
+        docker.forget(reference)
 
 
-@pytest.mark.parametrize("user", ["writer", "admin"])
-def test_nobody_pushes_under_an_upstreams_name(user: str, behind: Behind, clients: Clients) -> None:
+def test_nobody_pushes_under_an_upstreams_name(behind: Behind, clients: Clients) -> None:
     docker = clients["docker"]
     assert isinstance(docker, Docker)
     host = behind.server.host
-    docker.run("login", host, "--username", user, "--password-stdin", stdin=behind.server.passwords[user])
-    for image in (f"{HUB}/{HUB_IMAGE}", f"{QUAY}/new/image"):
-        docker.build(f"{host}/{image}:1")
-        with pytest.raises(ClientFailedError, match=r"(?i)denied"):
-            docker.run("push", f"{host}/{image}:1")
+    for user in ("writer", "admin"):
+        docker.run("login", host, "--username", user, "--password-stdin", stdin=behind.server.passwords[user])
+        for image in (f"{HUB}/{HUB_IMAGE}", f"{QUAY}/new/image"):
+            docker.build(f"{host}/{image}:1")
+            with pytest.raises(ClientFailedError, match="another registry"):
+                docker.run("push", f"{host}/{image}:1")
     docker.build(f"{host}/team/own:1")
     docker.run("push", f"{host}/team/own:1")
