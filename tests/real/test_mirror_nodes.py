@@ -44,7 +44,6 @@ def test_the_cache_is_pulled_from_by_its_own_name(name: str, behind: Behind, cli
     references = [f"{behind.server.host}/{image}:1" for image in (f"{HUB}/{HUB_IMAGE}", SHORT, f"{QUAY}/{QUAY_IMAGE}")]
     for reference in references:
         assert behind.digest in docker.run("pull", reference)
-    for reference in references:
         docker.forget(reference)
     behind.stop_upstreams()
     for reference in references:
