@@ -21,7 +21,7 @@ up: .venv/runtime ## run Homeport here, in the foreground: a registry on 127.0.0
 
 .PHONY: test
 test: .venv/development ## get the programs that the tests need, and run them
-	scripts/test-setup engine helm oras
+	scripts/test-setup engine helm oras regsync
 	$(pytest)
 
 .PHONY: check
@@ -61,7 +61,7 @@ soak: .venv/development ## everything at once on servers that are killed, with g
 
 .PHONY: bench
 bench: .venv/development ## the same work here and on distribution, side by side; ARGS=--quick for a look
-	scripts/test-setup registry3
+	scripts/test-setup registry3 regsync
 	$(python) -m bench $(ARGS)
 
 .PHONY: docs

@@ -10,7 +10,20 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import growth, listings, memory, plans, pulls, pushes, report, subscriptions, sweeps, tools
+from bench import (
+    caching,
+    growth,
+    listings,
+    memory,
+    mirroring,
+    plans,
+    pulls,
+    pushes,
+    report,
+    subscriptions,
+    sweeps,
+    tools,
+)
 from bench.lines import Row
 from bench.rounds import QUICK, Bench, Size, compare, say
 
@@ -30,6 +43,10 @@ PARTS: tuple[Callable[[Bench], list[Row]], ...] = (
     sweeps.much,
     sweeps.meanwhile,
     plans.measure,
+    mirroring.in_step,
+    mirroring.at_first,
+    caching.pulls,
+    caching.crowd,
 )
 LINES = (
     pulls.MANIFEST_GET,
@@ -55,6 +72,10 @@ LINES = (
     sweeps.PUSHES,
     plans.SECONDS,
     plans.MEMORY,
+    *mirroring.IN_STEP_LINES,
+    *mirroring.FIRST_LINES,
+    *caching.PULL_LINES,
+    *caching.CROWD_LINES,
 )
 ROUNDS, QUICK_ROUNDS = 5, 1
 

@@ -10,11 +10,13 @@ from urllib.parse import urlencode, urlsplit
 from bench.errors import UnexpectedAnswerError
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+ARCHITECTURES = ("amd64", "arm64", "ppc64le", "s390x")
 # What clients send, so that no server has to convert or refuse.
 ACCEPT = (
-    f"{MANIFEST_TYPE}, application/vnd.oci.image.index.v1+json, "
+    f"{MANIFEST_TYPE}, {INDEX_TYPE}, "
     "application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json"
 )
 
@@ -87,6 +89,11 @@ def push_blob(address: str, authorization: str, repository: str, data: bytes) ->
     return digest_of(data)
 
 
+def config_of(note: str) -> bytes:
+    """The config of an image; the note makes it one of its own."""
+    return json.dumps({"architecture": "amd64", "os": "linux", "author": note}).encode()
+
+
 def manifest_of(config: bytes, layers: list[bytes], note: str) -> bytes:
     """A manifest of these blobs; the note makes it one of its own."""
     return json.dumps(
@@ -95,6 +102,26 @@ def manifest_of(config: bytes, layers: list[bytes], note: str) -> bytes:
             "mediaType": MANIFEST_TYPE,
             "config": {"mediaType": CONFIG_TYPE, "size": len(config), "digest": digest_of(config)},
             "layers": [{"mediaType": LAYER_TYPE, "size": len(data), "digest": digest_of(data)} for data in layers],
+            "annotations": {"org.opencontainers.image.description": note},
+        }
+    ).encode()
+
+
+def index_of(manifests: list[bytes], note: str) -> bytes:
+    """An index of these manifests, each for a platform of its own."""
+    return json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": INDEX_TYPE,
+            "manifests": [
+                {
+                    "mediaType": MANIFEST_TYPE,
+                    "size": len(manifest),
+                    "digest": digest_of(manifest),
+                    "platform": {"os": "linux", "architecture": architecture},
+                }
+                for architecture, manifest in zip(ARCHITECTURES, manifests, strict=True)
+            ],
             "annotations": {"org.opencontainers.image.description": note},
         }
     ).encode()

@@ -4,10 +4,12 @@ Homeport's rows are made by its own functions. Its blobs lie where distribution 
 """
 
 import asyncio
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from bench import client
 from homeport.clock import Clock
@@ -24,6 +26,7 @@ from homeport.storage.filesystem import FilesystemStore
 GRACE = 3_600.0
 #: Of each layer and config.
 BLOB_BYTES = 1024
+MEBIBYTE = 1 << 20
 #: Images that are put into the database at once.
 BATCH = 100
 #: How many looks are counted.
@@ -39,6 +42,8 @@ class Image:
     config: bytes
     layers: tuple[bytes, ...]
 
+    media_type: ClassVar[str] = client.MANIFEST_TYPE
+
     @cached_property
     def manifest(self) -> bytes:
         return client.manifest_of(self.config, list(self.layers), self.tag)
@@ -47,6 +52,25 @@ class Image:
     def blobs(self) -> tuple[bytes, ...]:
         """All but the manifest."""
         return (self.config, *self.layers)
+
+
+@dataclass(frozen=True)
+class Index:
+    """An image of several platforms, under a tag; the tags of its parts are not used."""
+
+    tag: str
+    images: tuple[Image, ...]
+
+    media_type: ClassVar[str] = client.INDEX_TYPE
+    blobs: ClassVar[tuple[bytes, ...]] = ()
+
+    @property
+    def repository(self) -> str:
+        return self.images[0].repository
+
+    @cached_property
+    def manifest(self) -> bytes:
+        return client.index_of([image.manifest for image in self.images], self.tag)
 
 
 @dataclass(frozen=True)
@@ -80,6 +104,13 @@ def _data(name: str) -> bytes:
     return name.encode().ljust(BLOB_BYTES, b".")
 
 
+def random_bytes(name: str, size: int) -> bytes:
+    """Incompressible data, the same for the same name; in pieces, since Python makes less than 256 MiB at once."""
+    source = random.Random(name)
+    pieces = (source.randbytes(min(MEBIBYTE, size - at)) for at in range(0, size, MEBIBYTE))
+    return b"".join(pieces)
+
+
 def location(digest: str) -> str:
     """Where the bytes of a blob lie, below the root of either registry."""
     algorithm, _, encoded = digest.partition(":")
@@ -90,7 +121,13 @@ def write_blobs(root: Path, images: list[Image]) -> None:
     """The bytes of all blobs, manifests among them."""
     for image in images:
         for data in (*image.blobs, image.manifest):
-            _write(root / location(client.digest_of(data)), data)
+            _write_blob(root, data)
+
+
+def _write_blob(root: Path, data: bytes) -> str:
+    digest = client.digest_of(data)
+    _write(root / location(digest), data)
+    return digest
 
 
 # --- distribution -----------------------------------------------------------------------------------------------
@@ -99,17 +136,24 @@ def write_blobs(root: Path, images: list[Image]) -> None:
 def lay_out_distribution(root: Path, shape: Shape, untagged: int) -> None:
     """As distribution does it. The last `untagged` of each repository have no tag any more."""
     for images in shape.all():
-        write_blobs(root, images)
         for number, image in enumerate(images):
-            repository = root / "docker/registry/v2/repositories" / image.repository
-            digest = client.digest_of(image.manifest)
-            for data in image.blobs:
-                _link(repository / "_layers", client.digest_of(data))
-            _link(repository / "_manifests/revisions", digest)
-            tag = repository / "_manifests/tags" / image.tag
-            if number < len(images) - untagged:
-                _link(tag / "index", digest)
-                _write(tag / "current/link", digest.encode())
+            lay_out_image(root, image, is_tagged=number < len(images) - untagged)
+
+
+def lay_out_image(root: Path, image: Image | Index, *, is_tagged: bool = True) -> None:
+    """The same for one image."""
+    repository = root / "docker/registry/v2/repositories" / image.repository
+    if isinstance(image, Index):
+        for part in image.images:
+            lay_out_image(root, part, is_tagged=False)
+    for data in image.blobs:
+        _link(repository / "_layers", _write_blob(root, data))
+    digest = _write_blob(root, image.manifest)
+    _link(repository / "_manifests/revisions", digest)
+    if is_tagged:
+        tag = repository / "_manifests/tags" / image.tag
+        _link(tag / "index", digest)
+        _write(tag / "current/link", digest.encode())
 
 
 def _link(folder: Path, digest: str) -> None:

@@ -1,6 +1,7 @@
 """A line of the table: the work, what we reach, what the peers reach, and the bar."""
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bench import servers
@@ -66,3 +67,10 @@ class Row:
     def is_reached(self) -> bool | None:
         value = self.ratio if self.line.bar.of_ratio else self.median(servers.HOMEPORT)
         return None if value is None else self.line.bar.is_reached(value)
+
+
+def add(rows: Mapping[Line, Row], server: str, figures: Mapping[Line, float]) -> None:
+    """A server's figures of one round, of those lines that are measured."""
+    for line, figure in figures.items():
+        if line in rows:
+            rows[line].add(server, figure)

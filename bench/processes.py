@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -61,6 +62,10 @@ class Process:
         """Resident memory of the process and all its descendants; what two of them share is counted twice."""
         return sum(_resident_bytes(pid) for pid in _tree(self._child.pid))
 
+    def peak_bytes(self) -> int:
+        """The most that each of them ever held, added up: what they held at any time is no more."""
+        return sum(_peak_bytes(pid) for pid in _tree(self._child.pid))
+
 
 def _tree(pid: int) -> list[int]:
     found = [pid]
@@ -79,3 +84,12 @@ def _resident_bytes(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
     except OSError:  # it has just ended
         return 0
+
+
+def _peak_bytes(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:  # it has just ended
+        return 0
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) << 10 if found else 0

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import rounds, servers
+from bench import mirrors, rounds, servers
 from bench.lines import Row
 from bench.rounds import Bench
 
@@ -25,6 +25,11 @@ manifest.pushed and tag.set; deliveries that are left when a push is measured ar
 What is swept or planned is not pushed but laid out: the same files for both registries, and Homeport's rows by its own
 functions, with a clock that stands back. Our sweeper then runs in a process of its own, whose clock is moved past all
 graces, without the pauses that it makes for requests; theirs runs alone, since nobody may push meanwhile.
+
+What is mirrored and pulled through lies in a docker-registry on loopback, whose log says what it was asked. A run is
+the command that a person types, from its start to its end: `homeport mirror run` beside a Homeport that is up, without
+referrers; `skopeo sync --all --preserve-digests` of all repositories; `regsync once`, {parallel} at once. Each peer
+fills a docker-registry. Images are pulled by skopeo into a folder; a crowd is that of one client's connections.
 """
 QUICK = """
 --quick: much less work than the lines say. It shows that everything runs; the figures mean nothing.
@@ -45,13 +50,20 @@ def filesystem(folder: Path) -> str:
 
 def conditions(bench: Bench) -> str:
     """What must be known to read the figures."""
-    text = CONDITIONS.format(cores=os.cpu_count(), filesystem=filesystem(bench.folder), rounds=bench.rounds)
+    text = CONDITIONS.format(
+        cores=os.cpu_count(),
+        filesystem=filesystem(bench.folder),
+        rounds=bench.rounds,
+        parallel=mirrors.REGSYNC_PARALLEL,
+    )
     return text + QUICK if bench.size is rounds.QUICK else text
 
 
 def _figure(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
+    if not unit:  # a count
+        return f"{value:,.0f}"
     digits = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:,.{digits}f} {unit}"
 

@@ -35,6 +35,13 @@ class Size:
     laid_blobs: int = 100_000  # of which a sweep takes a tenth
     due_images: int = 10_000  # that are swept meanwhile
     planned_tags: int = 100_000
+    mirrored_repositories: int = 50
+    mirrored_tags: int = 10  # of each of them
+    first_images: int = 50
+    first_layer_bytes: int = 8 << 20
+    pulled_layer_bytes: int = 32 << 20
+    crowd: int = 50
+    crowd_bytes: int = 256 << 20
 
 
 QUICK = Size(
@@ -53,6 +60,13 @@ QUICK = Size(
     laid_blobs=5_000,
     due_images=1_500,
     planned_tags=5_000,
+    mirrored_repositories=5,
+    mirrored_tags=4,
+    first_images=5,
+    first_layer_bytes=1 << 20,
+    pulled_layer_bytes=2 << 20,
+    crowd=8,
+    crowd_bytes=16 << 20,
 )
 
 

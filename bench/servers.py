@@ -5,11 +5,12 @@ without access control, which favours them. Every server logs a line a request t
 """
 
 import contextlib
+import json
 import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,7 @@ access:
   signed_in: []
   groups: {{benchmarks: [{user}]}}
   users: {{{user}: {{password: "file:{password_file}"}}}}
-  rules: [{{repositories: "bench/**", allow: {{benchmarks: [pull, push, delete]}}}}]
+  rules: [{{repositories: "**/bench/**", allow: {{benchmarks: [pull, push, delete]}}}}]
 """
 
 _DISTRIBUTION_CONFIG = """\
@@ -102,6 +103,11 @@ def start_homeport(folder: Path, *, verb: str = "serve", more_settings: str = ""
     config.write_text(_HOMEPORT_CONFIG.format(user=USER, password_file=password) + more_settings)
     options: list[str | Path] = ["--data", folder / "data", "--listen", "127.0.0.1:0", "--config", config]
     return Homeport(*_start([sys.executable, "-m", "homeport", verb, *options], folder))
+
+
+def as_settings(sections: Mapping[str, object]) -> str:
+    """Sections of the configuration, one a line."""
+    return "".join(f"{name}: {json.dumps(section)}\n" for name, section in sections.items())
 
 
 def distribution_config(folder: Path) -> Path:

@@ -246,7 +246,7 @@ def _verb(verb: Verb) -> str:
         if action.option_strings and action.option_strings[0] in verb.shared:
             continue
         name = " ".join((*action.option_strings, str(action.metavar or ""))).strip()
-        if action.choices:
+        if action.choices and action.option_strings:
             name = f"{action.option_strings[0]} {{{','.join(map(str, action.choices))}}}"
         if action.help:
             lines.append(f"- `{name}`: {action.help}\n")

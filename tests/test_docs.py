@@ -18,7 +18,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 _SYMBOL = re.compile(r"`([\w/.]+\.py)::([\w.]+)`")
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 _COMMAND = re.compile(
-    r"^\s*homeport ((?:user|token|repo|tag|trash|config|cleanup|quota|jobs|notify|secret) [\w-]+|[a-z-]+)",
+    r"^\s*homeport ((?:user|token|repo|tag|trash|config|cleanup|mirror|quota|jobs|notify|secret) [\w-]+|[a-z-]+)",
     re.MULTILINE,
 )
 _SETTING_VARIABLE = re.compile(r"HOMEPORT_[A-Z_]+")

@@ -4,6 +4,7 @@ import re
 import shutil
 import ssl
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -55,6 +56,16 @@ def test_an_authority_of_ones_own(homeport: Homeport, tmp_path: Path) -> None:
     address = url.replace("127.0.0.1", "localhost") + "/healthz"
     with urllib.request.urlopen(address, context=trusting) as answer:
         assert answer.status == 200
+
+
+def test_a_list_of_another_tool_and_the_files_of_nodes(tmp_path: Path) -> None:
+    files, imported = (block for block in commands("mirror.md") if "client-config" in block or "import" in block)
+    program = f'homeport() {{ "{sys.executable}" -m homeport "$@"; }}\n'
+    (tmp_path / "homeport.yaml").write_text("cache: {upstreams: [docker.io]}\n")
+    assert '"registry-mirrors"' in run(program + files, tmp_path)
+    assert 'server = "https://ghcr.io"' in run(program + files, tmp_path)
+    (tmp_path / "mirror.json").write_text('["alpine:3.13.2"]')
+    assert run(program + imported, tmp_path) == "new.yaml: all is right\n"
 
 
 def test_what_the_page_about_schedules_lists_is_what_there_is() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from homeport.auth import permissions
 from homeport.auth.actors import ANONYMOUS, EVERY_RIGHT, NO_RIGHT, SYSTEM, Actor, Limit, Right, Scope
 from homeport.auth.errors import PolicyInvalid
-from homeport.auth.permissions import ANSWERS_MAX, Policy, Rule, listable, may, may_administer, may_list, rights
+from homeport.auth.permissions import ANSWERS_MAX, Policy, Rule, may, may_administer, may_list, rights, unscoped
 
 PULL, PUSH, DELETE, ADMIN = Right
 ADA = Actor("user", "ada")
@@ -176,11 +176,11 @@ def test_listing_takes_its_own_scope_and_shows_what_may_be_pulled() -> None:
     assert may_list(ADA)
     assert may_list(catalog)
     assert not may_list(Actor("user", "ada", scope=Scope(frozenset({("team/app", PULL)}))))
-    assert listable(POLICY, catalog, "team/app")
-    assert not listable(POLICY, catalog, "app")
+    assert may(POLICY, unscoped(catalog), PULL, "team/app")
+    assert not may(POLICY, unscoped(catalog), PULL, "app")
     assert not may(POLICY, catalog, PULL, "team/app")
-    assert not listable(POLICY, ANONYMOUS, "app")
-    assert listable(POLICY, ANONYMOUS, "open/app")
+    assert not may(POLICY, unscoped(ANONYMOUS), PULL, "app")
+    assert may(POLICY, unscoped(ANONYMOUS), PULL, "open/app")
 
 
 ADMIN_EVERYWHERE = Limit(("**",), some(ADMIN))

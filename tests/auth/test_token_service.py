@@ -10,7 +10,7 @@ from homeport.auth.actors import ANONYMOUS, Actor, Limit, Right, Scope
 from homeport.auth.directory import ConfiguredUser, LoginSettings
 from homeport.auth.keys import Key
 from homeport.auth.logins import Logins, basic
-from homeport.auth.permissions import Policy, Rule, listable, may, may_list
+from homeport.auth.permissions import Policy, Rule, may, may_list, unscoped
 from homeport.auth.throttle import USER_FAILURES_FREE
 from homeport.auth.tokens import REFRESH_SECONDS, Secret, Token
 from homeport.db.database import Database
@@ -45,7 +45,7 @@ async def test_a_users_bearer_token(logins: Logins, ada: str, clock: HandClock) 
     assert may(logins.policy, actor, Right.PUSH, "team/app")
     assert not may(logins.policy, actor, Right.PULL, "other")
     assert may_list(actor)
-    assert listable(logins.policy, actor, "other")
+    assert may(logins.policy, unscoped(actor), Right.PULL, "other")
 
 
 async def test_nobodys_bearer_token(logins: Logins) -> None:
@@ -167,7 +167,7 @@ async def test_by_a_personal_token(logins: Logins, ada: str, database: Database,
     assert issued.expires_in_seconds == 100
     actor = await who(logins, issued.token)
     assert actor.limits == LIMITS
-    assert not listable(logins.policy, actor, "other")
+    assert not may(logins.policy, unscoped(actor), Right.PULL, "other")
     await database.write(tokens.revoke, clock, ORIGIN, secret.id)
     with pytest.raises(Unauthorized):
         await who(logins, issued.token)

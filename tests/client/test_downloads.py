@@ -1,5 +1,6 @@
 """Reading blobs: cut, redirected, lied about, and still right or refused."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -7,6 +8,7 @@ from aiohttp import web
 
 from homeport.client.downloads import BlobDownload
 from homeport.client.errors import BadAnswer, ConnectionFailed, ContentMismatch, NotFound, Refused
+from homeport.client.gate import Gate, Pace
 from homeport.client.remote import Remote
 from homeport.client.repository import RemoteRepository
 from homeport.client.transport import Transport
@@ -71,6 +73,35 @@ async def test_each_resumption_asks_the_registry_for_a_new_address(transport: Tr
             assert await read(server, transport) == BLOB.data
             assert len({seen.path for seen in cdn.seen}) == 2
             assert {seen.authorization for seen in cdn.seen} == {None}
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 410])
+async def test_an_address_that_expired_on_the_way_is_asked_for_again(
+    transport: Transport, clock: QuickClock, status: int
+) -> None:
+    async def storage(request: web.Request) -> web.StreamResponse:
+        if request.query["number"] in ("1", "3"):
+            return web.Response(status=status, text="<Error><Code>AccessDenied</Code></Error>")
+        return await send(request, BLOB.data, 1_600_000)
+
+    async with serving(storage) as cdn:
+
+        async def redirect(request: web.Request) -> web.StreamResponse:
+            return moved(f"{cdn.url}/signed?number={len(server.seen)}", 307)
+
+        async with serving(redirect) as server:
+            assert await read(server, transport) == BLOB.data
+            assert len(clock.slept) == 3  # one more for the connection that was cut
+            refusing = len(cdn.seen)
+
+    async def refusal(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status)
+
+    async with serving(refusal) as server:
+        with pytest.raises(Refused, match=str(status)):
+            await read(server, transport)
+        assert len(server.seen) == 1
+    assert refusing == 4
 
 
 async def test_a_server_without_ranges_is_read_from_the_start_again(transport: Transport) -> None:
@@ -159,6 +190,58 @@ async def test_no_progress_ends(transport: Transport, clock: QuickClock) -> None
         with pytest.raises(ConnectionFailed):
             await read(server, transport)
         assert len(clock.slept) == 4
+
+
+async def test_what_trickles_too_slowly_to_end_is_given_up(transport: Transport, clock: QuickClock) -> None:
+    async def trickling(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(len(BLOB.data))})
+        await response.prepare(request)
+        for byte in BLOB.data:
+            clock.offset += 50
+            await response.write(bytes([byte]))
+            await asyncio.sleep(0)
+        return response
+
+    async with serving(trickling) as server:
+        with pytest.raises(ConnectionFailed, match="too slowly") as failure:
+            await read(server, transport)
+        assert not failure.value.temporary
+        assert len(server.seen) == 1
+
+
+async def test_a_slow_reader_is_not_the_hosts_fault(transport: Transport, clock: QuickClock) -> None:
+    async def whole(request: web.Request) -> web.StreamResponse:
+        return await send(request, BLOB.data, len(BLOB.data))
+
+    async with serving(whole) as server:
+        repository = RemoteRepository(Remote(server.host, transport), "team/app")
+        async with repository.open_blob(BLOB.blob) as download:
+            got = bytearray()
+            async for chunk in download.chunks():
+                clock.offset += 86_400
+                got += chunk
+        assert got == BLOB.data
+
+
+async def test_who_gave_up_waiting_can_read_on(transport: Transport, clock: QuickClock) -> None:
+    async def whole(request: web.Request) -> web.StreamResponse:
+        return await send(request, BLOB.data, len(BLOB.data))
+
+    async with serving(whole) as server:
+        gate = Gate(Pace(clock, bytes_per_second=1_000_000), at_once=1)
+        repository = RemoteRepository(Remote(server.host, transport, gate=gate), "team/app")
+        for turns in range(12):
+            async with repository.open_blob(BLOB.blob) as download:
+                got = bytearray(await download.read(0))
+                waiting = asyncio.create_task(download.read(len(got)))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                waiting.cancel()
+                for chunk in await asyncio.gather(waiting, return_exceptions=True):
+                    got += chunk if isinstance(chunk, bytes) else b""
+                while chunk := await download.read(len(got)):
+                    got += chunk
+            assert got == BLOB.data
 
 
 async def test_a_busy_registry_is_waited_for_and_a_refusal_told(transport: Transport, clock: QuickClock) -> None:

@@ -41,7 +41,8 @@ async def test_an_open_gate_lets_everybody_through_at_once(clock: StandingClock)
     for _ in range(1_000):
         await gate.enter(0)
     gate.leave()
-    await gate.pace.moved(10**12)
+    gate.pace.moved(10**12)
+    await gate.pace.bytes_turn()
     assert clock.slept == []
 
 
@@ -113,10 +114,17 @@ async def test_a_rate_of_requests(clock: StandingClock) -> None:
 async def test_bytes_a_second(clock: StandingClock) -> None:
     pace = Pace(clock, bytes_per_second=1_000)
     for count in (500, 1_000, 0):
-        await pace.moved(count)
-    assert clock.slept == [0.5, 1, 0]
-    await asyncio.gather(pace.moved(1_000), pace.moved(1_000))
-    assert sum(clock.slept) == 1.5 + 1 + 2 - 1  # the second slept while the first did
+        await pace.bytes_turn()
+        pace.moved(count)
+    assert clock.slept == [0.5, 1]
+    pace.moved(1_000)
+    pace.moved(2_000)
+    await pace.bytes_turn()
+    assert clock.slept == [0.5, 1, 3]
+    clock.offset += 60  # what was not used is not saved up
+    pace.moved(1_000)
+    await pace.bytes_turn()
+    assert clock.slept[3:] == [1]
 
 
 async def test_nobody_asks_during_a_pause_and_who_cannot_wait_is_told(clock: StandingClock) -> None:

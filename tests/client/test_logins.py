@@ -261,6 +261,18 @@ async def test_how_long_a_token_is_used(
         assert made.issued == 2
 
 
+@pytest.mark.parametrize("issued_at", ["2001-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "soon", 7])
+async def test_a_service_whose_clock_is_wrong(transport: Transport, clock: QuickClock, issued_at: object) -> None:
+    """How long a token lives is counted from when we asked for it."""
+    made = TokenRegistry(token_answer={"expires_in": 300, "issued_at": issued_at})
+    async with registry(made) as server:
+        remote = Remote(server.host, transport)
+        await remote.fetch("GET", "/v2/", PULL)
+        clock.offset += 260
+        await remote.fetch("GET", "/v2/", PULL)
+        assert made.issued == 1
+
+
 async def test_a_wrong_password_is_said_without_it(transport: Transport) -> None:
     async with registry(TokenRegistry(token_status=401)) as server:
         with pytest.raises(LoginFailed, match="does not accept the login") as failure:

@@ -1,5 +1,7 @@
 """One registry and its repositories: how it is reached, lists, manifests, and answers that cannot be believed."""
 
+import asyncio
+import gzip
 import json
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from homeport.oci.digest import Digest
 from homeport.oci.reference import Reference
 from tests.client.clocks import QuickClock
 from tests.client.images import Factory, descriptor
-from tests.client.servers import free_port, serving
+from tests.client.servers import free_port, raw_serving, serving
 from tests.support.certificates import Authority
 
 IMAGE = Factory().image()
@@ -131,6 +133,12 @@ async def test_pages_are_followed_as_they_are_linked(transport: Transport, links
         ({"tags": ["../../x"]}, ""),
         ({"tags": [1]}, ""),
         ({"tags": "abc"}, ""),
+        ({"tags": ""}, ""),
+        ({"tags": False}, ""),
+        ({"tags": {}}, ""),
+        ({"tags": ["a"]}, "</v2/team/app/tags/list?last=a>; rel=next; ="),
+        ({"tags": ["a"]}, "/v2/team/app/tags/list?last=a"),
+        ({"errors": [{"code": "NAME_UNKNOWN"}]}, ""),
         ({"tags": {"a": 1}}, ""),
         ({}, ""),
         ([], ""),
@@ -144,6 +152,87 @@ async def test_lists_that_cannot_be_believed(transport: Transport, body: object,
         with pytest.raises(BadAnswer):
             _ = [tag async for tag in repository_of(server.host, transport).tags()]
         assert len(server.seen) <= 2
+
+
+async def test_a_list_that_is_cut_or_packed_is_none(transport: Transport) -> None:
+    """At each byte, also of a body whose length nobody told."""
+    body = b'{"name":"team/app","tags":["1.0","2.0"]}'
+    told = b"Content-Length: %d\r\n\r\n" % len(body)
+    untold = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(body), body)
+    answers = [told + body[:count] for count in range(len(body))] + [
+        untold + b"0\r\n\r\n"[:count] for count in range(4)
+    ]
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.read(1) == b"G":  # anything else is the question whether TLS is spoken
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n" + answers[0])
+            await writer.drain()
+
+    async with raw_serving(converse) as host:
+        repository = repository_of(host, transport)
+        while answers:
+            with pytest.raises(ConnectionFailed):
+                _ = [tag async for tag in repository.tags()]
+            answers.pop(0)
+
+    async def packing(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=gzip.compress(body), headers={"Content-Encoding": "gzip"})
+
+    async with serving(packing) as server:
+        with pytest.raises(BadAnswer, match="encoded as gzip, which nobody asked for"):
+            _ = [tag async for tag in repository_of(server.host, transport).tags()]
+
+
+async def test_what_is_listed_twice_is_there_once(transport: Transport) -> None:
+    async def listed(request: web.Request) -> web.StreamResponse:
+        headers = {} if request.query.get("last") else {"Link": '<?last=b>; rel="next"'}
+        names = ["a", "b", "a"] if headers else ["b", "c"]
+        return web.json_response({"tags": names, "repositories": names, "child": [], "manifest": {}}, headers=headers)
+
+    async with serving(listed) as server:
+        repository = repository_of(server.host, transport)
+        assert [tag async for tag in repository.tags()] == ["a", "b", "c"]
+        assert [name async for name in repository.remote.catalog()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", ["../x", "a?b", "A", "", 7, None])
+async def test_a_name_that_cannot_be_a_repositorys_is_refused(transport: Transport, name: object) -> None:
+    async def listed(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"repositories": ["team/app", name]})
+
+    async with serving(listed) as server:
+        with pytest.raises(BadAnswer, match="lists a repository that cannot be one"):
+            _ = [found async for found in Remote(server.host, transport).catalog()]
+
+
+async def test_a_list_is_only_so_long(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("homeport.client.remote.ITEMS_MAX", 2_500)
+    number = 0
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        nonlocal number
+        number += 1
+        page = [f"{number}.{patch}" for patch in range(1_000)]
+        return web.json_response({"tags": page}, headers={"Link": f'<?page={number}>; rel="next"'})
+
+    async with serving(endless) as server:
+        with pytest.raises(BadAnswer, match="has more than 2500 entries"):
+            _ = [tag async for tag in repository_of(server.host, transport).tags()]
+        assert number == 3
+
+
+async def test_artifactory_forgets_through_which_repository_it_was_asked(transport: Transport) -> None:
+    async def virtual(request: web.Request) -> web.StreamResponse:
+        if request.path != "/v2/virtual/team/app/tags/list":
+            return web.Response(status=404)
+        last = request.query.get("last")
+        headers = {} if last else {"Link": '</v2/team/app/tags/list?last=a&n=1000>; rel="next"'}
+        return web.json_response({"tags": ["b"] if last else ["a"]}, headers=headers)
+
+    async with serving(virtual) as server:
+        repository = RemoteRepository(Remote(server.host, transport), "virtual/team/app")
+        assert [tag async for tag in repository.tags()] == ["a", "b"]
 
 
 async def test_links_in_a_ring_of_two(transport: Transport) -> None:
@@ -178,6 +267,13 @@ def manifest_answer(data: bytes = DATA, **headers: str) -> web.Response:
         ("latest", manifest_answer(Docker_Content_Digest="sha256:short")),
         ("latest", manifest_answer(Content_Type=mediatype.OCI_INDEX)),
         ("latest", manifest_answer(Content_Type=mediatype.DOCKER_MANIFEST)),
+        ("latest", manifest_answer(gzip.compress(DATA), Content_Encoding="gzip")),
+        (
+            "latest",
+            manifest_answer(gzip.compress(DATA), Docker_Content_Digest=Digest.of(DATA), Content_Encoding="gzip"),
+        ),
+        ("latest", web.Response(text="<html>Please log in.</html>", content_type="text/html")),
+        ("latest", manifest_answer(DATA[:-1], Docker_Content_Digest=Digest.of(DATA))),
         ("latest", manifest_answer(b"[]")),
         ("latest", manifest_answer(b'{"schemaVersion": 1}')),
         ("latest", manifest_answer(b'{"schemaVersion": 2, "config": {}, "layers": [], "manifests": []}')),
@@ -222,6 +318,33 @@ async def test_a_head_that_says_too_little_is_a_get(transport: Transport, says_l
         repository = repository_of(server.host, transport)
         assert await repository.head_manifest("latest") == IMAGE.pushed.descriptor
         assert await repository.head_manifest("missing") is None
+
+
+@pytest.mark.parametrize("headers", [{}, {"Docker-Content-Digest": "sha256:short"}])
+async def test_a_captive_portal_has_no_manifests(transport: Transport, headers: dict[str, str]) -> None:
+    async def portal(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="<html>Please log in.</html>", content_type="text/html", headers=headers)
+
+    async with serving(portal) as server:
+        repository = repository_of(server.host, transport)
+        for call in (repository.head_manifest, repository.get_manifest):
+            with pytest.raises(BadAnswer):
+                await call("latest")
+
+
+async def test_the_code_tells_which_of_the_two_is_missing(transport: Transport) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        code = "MANIFEST_UNKNOWN" if "/manifests/" in request.path else "NAME_UNKNOWN"
+        return web.json_response({"errors": [{"code": code, "message": "unknown"}]}, status=404)
+
+    async with serving(handler) as server:
+        repository = repository_of(server.host, transport)
+        with pytest.raises(NotFound) as failure:
+            await repository.get_manifest("latest")
+        assert failure.value.code == "MANIFEST_UNKNOWN"
+        with pytest.raises(NotFound) as failure:
+            _ = [tag async for tag in repository.tags()]
+        assert failure.value.code == "NAME_UNKNOWN"
 
 
 async def test_a_manifest_that_is_stored_as_another_is_an_error(transport: Transport) -> None:

@@ -102,7 +102,7 @@ async def push_at_once(repository: str, data: bytes, registry: Registry, _: Sess
 
 
 async def mount(digest: Digest, registry: Registry, _: Sessions) -> None:
-    assert await blobs.mount(registry, ADA, "copy", digest, "app", lambda _: True)
+    assert await blobs.mount(registry, ADA, "copy", digest, "app", lambda _, name: True)
 
 
 async def push_manifest(image: images.Image, names: list[str], registry: Registry, _: Sessions) -> None:

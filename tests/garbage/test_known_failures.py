@@ -222,7 +222,7 @@ async def test_harbor_a_mount_finds_no_blob_that_is_about_to_go(cleaning: Cleani
     """There a mount asks nobody whether the blob is being deleted."""
     digest = await _condemn(cleaning, b"about to go")
     for source in (REPOSITORY, None):
-        assert await blobs.mount(cleaning.registry, ADA, OTHER, digest, source, lambda _: True) is None
+        assert await blobs.mount(cleaning.registry, ADA, OTHER, digest, source, lambda _, name: True) is None
     await cleaning.blob(b"about to go", OTHER)
     await cleaning.sweep_after(DAY / 2)
     assert digest in await cleaning.digests(OTHER)
@@ -234,7 +234,7 @@ async def test_harbor_a_mount_between_look_and_deletion_keeps_the_blob(cleaning:
     cleaning.pass_time(LONG)
     page = await cleaning.registry.db.read(reviews.due, cleaning.clock.now(), 10)
     assert {review.digest for review in page} == {digest}
-    assert await blobs.mount(cleaning.registry, ADA, OTHER, digest, REPOSITORY, lambda _: True)
+    assert await blobs.mount(cleaning.registry, ADA, OTHER, digest, REPOSITORY, lambda _, name: True)
     await cleaning.sweep()
     assert await cleaning.digests() == set()
     assert await cleaning.digests(OTHER) == {digest}

@@ -11,6 +11,7 @@ from typing import Any
 from homeport import administration, config
 from homeport.client.settings import ClientSettings
 from homeport.client.transport import Transport
+from homeport.clock import SystemClock
 from homeport.db.database import Transaction
 from homeport.events import Event
 from homeport.jobs import joblog, queue, work
@@ -46,7 +47,8 @@ class Mirroring(World):
     clock: QuickMovableClock
 
     def __init__(self, folder: Path, database: Path | None = None) -> None:
-        self.settings = config.Settings()
+        self.data = folder
+        self.settings = config.Settings(data=folder)
         self.may_delete = True
         self.said = io.StringIO()
         self.folder = folder
@@ -54,6 +56,11 @@ class Mirroring(World):
         self._database = database or folder.parent / "homeport.db"
         self._stack = AsyncExitStack()
         self.open()
+
+    @property
+    def database_clock(self) -> SystemClock:
+        """One that waits: for the database's own threads, which are real."""
+        return SystemClock()
 
     async def connect(self, environ: Mapping[str, str] | None = None) -> None:
         """Build what talks to upstreams."""
@@ -92,10 +99,15 @@ class Mirroring(World):
         """From now on mirror these images. `referrers` are off where an image does not say so."""
         listed = [{"referrers": False, **image} for image in images]
         self.settings = config.Settings.model_validate(
-            {"mirror": {"images": listed, **mirror}, "upstreams": dict(upstreams or {})}
+            {"data": str(self.data), "mirror": {"images": listed, **mirror}, "upstreams": dict(upstreams or {})}
         )
         if hasattr(self, "upstreams"):
             self.upstreams.reconfigure(self.settings.upstreams)
+
+    def keep_in(self, data: Path) -> None:
+        """Let the data folder be here, as far as what is written beside it goes."""
+        self.data = data
+        self.settings = self.settings.model_copy(update={"data": data})
 
     async def ask(self, **arguments: str) -> Job:
         """Ask for a run."""

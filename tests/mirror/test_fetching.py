@@ -47,7 +47,7 @@ async def begin(fetches: Fetches, upstream: Upstream, repository: str = REPOSITO
 
 async def whole(fetch: Fetch, start: int = 0, stop: int | None = None) -> bytes:
     chunks = [chunk async for chunk in fetch.read(start, stop)]
-    assert all(0 < len(chunk) <= MIB for chunk in chunks)
+    assert all(0 < len(chunk) <= fetching.CHUNK_BYTES for chunk in chunks)
     return b"".join(chunks)
 
 
@@ -296,6 +296,23 @@ async def test_a_failure_reaches_all_who_wait_and_the_next_one_tries_anew(
     assert await whole(await begin(fetches, Upstream(DATA))) == DATA
 
 
+async def test_a_way_that_leads_nowhere_does_not_block_the_others(world: World, fetches: Fetches) -> None:
+    """Or whoever names a layer of somebody else in an image of their own could keep it from everybody."""
+    nowhere, honest = Upstream(DATA, allowed=0), Upstream(DATA)
+    asking = [asyncio.create_task(failure(stream(fetches, nowhere, "docker.io/evil/app"))) for _ in range(2)]
+    await turns()
+    getting = [asyncio.create_task(begin(fetches, honest)) for _ in range(2)]
+    await turns()
+    assert honest.opened == 0
+    nowhere.fail(NotFound("upstream never had it", status=404))
+    for task in asking:
+        assert isinstance(await task, NotFound)
+    for getter in getting:
+        assert await whole(await getter) == DATA
+    assert (nowhere.opened, honest.opened) == (1, 1)
+    assert await is_public(world, DATA)
+
+
 async def test_who_has_read_much_is_told_too(fetches: Fetches) -> None:
     upstream = Upstream(DATA, allowed=8 * MIB)
     reading = (await begin(fetches, upstream)).read()
@@ -435,3 +452,12 @@ async def test_at_the_end_everything_is_broken_off(world: World) -> None:
     assert isinstance(await failure(stream(fetches, upstream)), Unavailable)
     assert (upstream.opened, upstream.closed) == (1, 1)
     assert world.strays() == []
+
+
+async def test_who_asked_for_what_has_not_even_begun_is_told_of_the_end(world: World) -> None:
+    async with Fetches(world.registry, Log(io.StringIO(), world.clock)) as fetches:
+        asking = asyncio.create_task(failure(stream(fetches, Upstream(DATA))))
+        while not fetches._coming:
+            await asyncio.sleep(0)
+    assert isinstance(await asking, Unavailable)
+    assert not fetches._coming

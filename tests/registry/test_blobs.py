@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from homeport.db.database import Transaction
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, ManifestBlobUnknown, ReferencedByManifest
 from homeport.registry import blobs, repositories
@@ -18,20 +19,19 @@ DIGEST = Digest.of(HELLO)
 DAY = 24 * HOUR
 
 
-def everything(name: str) -> bool:
+def everything(tx: Transaction, name: str) -> bool:
     return True
 
 
-def nothing(name: str) -> bool:
+def nothing(tx: Transaction, name: str) -> bool:
     return False
 
 
 async def mount(
     world: World, source: str | None, readable: set[str] | None = None, repository: str = REPOSITORY
 ) -> Blob | None:
-    return await blobs.mount(
-        world.registry, ADA, repository, DIGEST, source, everything if readable is None else readable.__contains__
-    )
+    fact = everything if readable is None else lambda _, name: name in readable
+    return await blobs.mount(world.registry, ADA, repository, DIGEST, source, fact)
 
 
 async def promised(world: World, repository: str = REPOSITORY) -> float:
@@ -214,7 +214,7 @@ async def test_a_mount_looks_at_a_bounded_number_of_sources(world: World, monkey
     for number in range(6):
         await world.blob(HELLO, f"secret/{number}")
 
-    def unreadable(name: str) -> bool:
+    def unreadable(tx: Transaction, name: str) -> bool:
         asked.append(name)
         return False
 

@@ -48,7 +48,7 @@ async def reserved(world: World) -> list[int]:
 
 
 def mounted(world: World, digest: Digest, repository: str, source: str) -> asyncio.Future[blobs.Blob | None]:
-    return asyncio.ensure_future(blobs.mount(world.registry, ADA, repository, digest, source, lambda _: True))
+    return asyncio.ensure_future(blobs.mount(world.registry, ADA, repository, digest, source, lambda _, name: True))
 
 
 # --- what counts ------------------------------------------------------------------------------------------------

@@ -54,10 +54,15 @@ class World:
         self._database = database
         self.open()
 
+    @property
+    def database_clock(self) -> SystemClock:
+        """What the database waits by."""
+        return self.clock
+
     def open(self) -> None:
         """Open everything anew, as a process that starts."""
         store = FilesystemStore(self.folder, self.clock, reserve_percent=0, reserve_bytes=0)
-        self.registry = Registry(SqliteDatabase(self._database, self.clock), store, self.clock)
+        self.registry = Registry(SqliteDatabase(self._database, self.database_clock), store, self.clock)
         self.sessions = Sessions()
 
     async def close(self) -> None:

@@ -186,7 +186,7 @@ class Client(Asker):
         sources = REPOSITORIES if source is None else (source,)
 
         async def mount(origin: Origin) -> None:
-            if await blobs.mount(self._registry, origin, repository, digest, source, lambda _: True) is None:
+            if await blobs.mount(self._registry, origin, repository, digest, source, lambda _, name: True) is None:
                 raise NothingToMount
 
         try:

@@ -200,7 +200,7 @@ class RegistryMachine(RuleBasedStateMachine):
         digest = Digest.of(data)
         mountable = self.model.mountable(digest, source)
         answer = self.change(
-            lambda: blobs.mount(self.registry, ADA, repository, digest, source, lambda _: True),
+            lambda: blobs.mount(self.registry, ADA, repository, digest, source, lambda _, name: True),
             lambda: self.model.mount(repository, digest, source),
         )
         assert (answer is not None) == mountable
@@ -209,7 +209,7 @@ class RegistryMachine(RuleBasedStateMachine):
     def nothing_is_mounted_from_what_one_may_not_read(self, repository: str, data: bytes, source: str | None) -> None:
         digest = Digest.of(data)
         assert None is self.change(
-            lambda: blobs.mount(self.registry, ADA, repository, digest, source, lambda _: False), list
+            lambda: blobs.mount(self.registry, ADA, repository, digest, source, lambda _, name: False), list
         )
 
     @rule(repository=repositories, digest=st.sampled_from([*map(Digest.of, BLOBS), *sorted(IMAGES)]))

@@ -43,7 +43,7 @@ async def live(store: FilesystemStore, promises: Promises) -> None:
     """A life in short: pushes in one and more pieces, a put, what a sweep does and undoes, a push again."""
     half = len(LAYER) // 2
     await store.append(UPLOAD, 0, body(*pieces(LAYER[:half], 65536)))
-    assert await store.read_upload(UPLOAD, half - 5) == LAYER[half - 5 : half]
+    assert await store.read_upload(UPLOAD, half - 5, MIB) == LAYER[half - 5 : half]
     await store.append(UPLOAD, half, body(*pieces(LAYER[half:], 65536)))
     await store.finish(UPLOAD, await store.digest(UPLOAD, "sha256"))
     promises.blobs.add(LAYER)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from homeport.auth.directory import ConfiguredUser, LoginSettings
 from homeport.auth.permissions import Policy, Right, Rule
 from homeport.config import ConfigError, Problem, SecretReference, SecretUnreadable, Settings
+from homeport.mirror import addresses
 from homeport.notify.targets import targets_of
 from homeport.oci.errors import RegistryError
 from homeport.server.access import SERVICE
@@ -40,10 +41,23 @@ def login_settings(settings: Settings, held: Callable[[SecretReference], str | N
                 for rule in access.rules
             ),
             groups={group: frozenset(members) for group, members in access.groups.items()},
+            upstreams=_upstreams(settings),
+            cached=frozenset(addresses.folders(settings.cache.upstreams)),
+            networks=settings.cache.networks,
         )
     except RegistryError as error:
         raise ConfigError([Problem("access.rules", str(error))]) from None
     return LoginSettings(policy, tuple(users), int(settings.server.token_seconds), SERVICE)
+
+
+def _upstreams(settings: Settings) -> frozenset[str]:
+    """The first parts of the names under which other registries' repositories stand here."""
+    hosts = {*settings.cache.upstreams, *settings.upstreams}
+    for image in settings.mirror.images:
+        host = image.source.partition("/")[0]
+        if image.target.startswith(("{host}/", f"{addresses.folder(host)}/")):
+            hosts.add(host)
+    return frozenset(addresses.folders(hosts))
 
 
 def problems(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:

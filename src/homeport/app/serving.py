@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from homeport.app.access import login_settings
@@ -15,6 +16,7 @@ from homeport.auth.logins import Logins
 from homeport.auth.passwords import Passwords
 from homeport.config import ConfigError, Settings, references
 from homeport.db.database import DatabaseError
+from homeport.mirror import addresses
 from homeport.registry import pulls, uploads
 from homeport.server.api.application import build
 from homeport.server.api.services import ApiServices
@@ -29,15 +31,17 @@ CERTIFICATE_SECONDS = 5.0
 
 
 class Server:
-    """The application on its listener."""
+    """The application on its listeners."""
 
     def __init__(self, program: Program, context: Context) -> None:
         self._program = program
         self._context = context
         self._application = Application(context)
-        listen = program.settings.server.listen
-        self._host = listen.host
+        listen, door = program.settings.server.listen, program.settings.cache.listen
         self._listener = Listener(self._application, listen.host, listen.port)
+        #: The second address, whose root is the mirror door.
+        self._door = Listener(partial(self._application, at_door=True), door.host, door.port) if door else None
+        self._listeners = [self._listener, *([self._door] if self._door else [])]
         self._certificate = _certificate(program.settings)
         context.gauges = lambda: {"requests_active": self._application.active}
         program.busy = lambda: self._application.in_front > 0
@@ -84,9 +88,10 @@ class Server:
 
     async def listen(self) -> str:
         """Accept connections; the address. Raises `ListenFailed`."""
-        await self._listener.start(self._certificate)
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{'https' if self._certificate else 'http'}://{host}:{self._listener.port}"
+        await self._start(self._certificate)
+        if self._door:
+            self._program.log.info("door.opened", url=self._url(self._door))
+        return self._url(self._listener)
 
     def apply(self, settings: Settings, logins: LoginSettings) -> None:
         """Go by other settings from now on, as far as they may change while the server runs."""
@@ -97,7 +102,7 @@ class Server:
         """Take nothing new; wait until every request is answered and every connection ended, at most `seconds`."""
         self._context.draining = True
         clock = self._program.registry.clock
-        stopped = asyncio.ensure_future(self._listener.stop())
+        stopped = asyncio.gather(*(listener.stop() for listener in self._listeners))
         deadline = clock.monotonic() + seconds
         while (self._application.active or not stopped.done()) and clock.monotonic() < deadline:
             await clock.sleep(0.02)
@@ -120,6 +125,14 @@ class Server:
             problems = [str(problem) for problem in error.problems]
             self._program.log.error("logins.unchanged", problems=problems)  # noqa: TRY400 (a traceback helps nobody)
 
+    def _url(self, listener: Listener) -> str:
+        host = f"[{listener.host}]" if ":" in listener.host else listener.host
+        return f"{'https' if self._certificate else 'http'}://{host}:{listener.port}"
+
+    async def _start(self, certificate: Certificate | None) -> None:
+        for listener in self._listeners:
+            await listener.start(certificate)
+
     async def _watch(self, certificate: Certificate) -> None:
         """Serve with new certificate files once they are there and fit together."""
         clock, log = self._program.registry.clock, self._program.log
@@ -130,7 +143,7 @@ class Server:
             if found in {served, None}:
                 continue
             try:
-                await self._listener.start(certificate)
+                await self._start(certificate)
             except OSError as error:  # ListenFailed and ssl.SSLError are among them.
                 # Most likely only one of the two files is new yet; the next look finds both.
                 log.warning("certificate.waiting", error=str(error))
@@ -149,6 +162,7 @@ def _options(settings: Settings) -> Options:
         header_bytes_max=settings.limits.header_bytes,
         body_idle_seconds=server.body_idle_seconds,
         not_pulls=settings.cleanup.not_pulls,
+        upstreams={host: folder for folder, host in addresses.folders(settings.cache.upstreams).items()},
     )
 
 

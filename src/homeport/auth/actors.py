@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal, TypeAlias
 
-Kind: TypeAlias = Literal["anonymous", "user", "robot", "system"]
+Kind: TypeAlias = Literal["anonymous", "node", "user", "robot", "system"]
 
 
 class Right(StrEnum):
@@ -63,11 +63,18 @@ class Actor:
         if self.kind == "robot" and (self.limits is None or self.admin or self.groups):
             raise ValueError("a robot has the rights of its token and no others")
 
+    @property
+    def is_nobody(self) -> bool:
+        """Whether it showed no credentials, not even a bearer token: logging in may help it."""
+        return self.scope is None and self.kind in {"anonymous", "node"}
+
     def __str__(self) -> str:
         """As it stands in the audit log: 'user:ada', 'robot:ci', 'anonymous', 'system'."""
         return f"{self.kind}:{self.name}" if self.name else self.kind
 
 
 ANONYMOUS: Final = Actor("anonymous", "")
+#: Nobody in particular as well, who asks from a network whose machines may pull what the cache fetched.
+NODE: Final = Actor("node", "")
 #: The program itself: mirrors, cleanups, restores.
 SYSTEM: Final = Actor("system", "", admin=True)

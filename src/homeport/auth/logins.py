@@ -20,10 +20,11 @@ from typing import NamedTuple
 
 from homeport import events
 from homeport.auth import bearer, keys, scopes, tokens
-from homeport.auth.actors import Actor
+from homeport.auth.actors import ANONYMOUS, NODE, Actor
 from homeport.auth.bearer import BearerInvalid, Claims
 from homeport.auth.directory import NOBODY, Directory, Login, LoginSettings
 from homeport.auth.errors import UserNameInvalid
+from homeport.auth.networks import contain
 from homeport.auth.passwords import Passwords
 from homeport.auth.permissions import Policy
 from homeport.auth.throttle import Throttle
@@ -91,13 +92,17 @@ class Logins:
         return self._directory.settings.policy
 
     async def authenticate(self, authorization: str | None, address: str) -> Actor:
-        """Who sends this header from `address`. No header, and an empty user with an empty password, are anonymous.
+        """Who sends this header from `address`. No header, and an empty user with an empty password, are nobody's.
 
         Basic takes a user's password or a token (then the user's name does not matter), Bearer what `token` gave or a
         personal or robot token by itself.
         Raises `Unauthorized`, and `TooManyRequests` after repeated failures.
         """
-        return (await self._login(authorization, address)).actor
+        return self._placed((await self._login(authorization, address)).actor, address)
+
+    def nobody(self, address: str) -> Actor:
+        """Who asks from `address` without credentials, or with some that are not looked at."""
+        return self._placed(ANONYMOUS, address)
 
     async def token(
         self,
@@ -121,7 +126,7 @@ class Logins:
             login = await self._by_refresh_token(refresh_token)
         if login.actor.scope is not None:
             raise Unauthorized("a bearer token is not good for getting another")
-        scope = scopes.granted(self.policy, login.actor, scope)
+        scope = scopes.granted(self.policy, self._placed(login.actor, address), scope)
         now = int(self._clock.now())
         expires_at = min(now + self._directory.settings.token_seconds, login.expires_at)
         key = await self._signing_key()
@@ -137,6 +142,13 @@ class Logins:
             scopes.text(scope),
             await self._new_refresh_token(login, address) if offline and refresh_token is None else None,
         )
+
+    def _placed(self, actor: Actor, address: str) -> Actor:
+        """Nobody in particular is a node where the policy says so of the address, which is asked at every request."""
+        networks = self.policy.networks
+        if actor.kind == "anonymous" and networks and contain(networks, address):
+            return NODE if actor.scope is None else replace(NODE, scope=actor.scope)
+        return actor
 
     async def _login(self, authorization: str | None, address: str) -> Login:
         if authorization is None:

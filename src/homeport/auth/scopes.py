@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from homeport.auth.actors import EVERY_RIGHT, NO_RIGHT, Actor, Right, Scope
 from homeport.auth.permissions import Policy, may_list, rights
 from homeport.oci.errors import RequestInvalid
-from homeport.oci.reference import is_repository
+from homeport.oci.reference import DOCKER_HUB, hub_name, is_repository
 
 #: A pull with mounts asks for a handful. More would make a token that fits into no header.
 REPOSITORIES_MAX = 32
@@ -39,11 +39,19 @@ def parse(texts: Iterable[str]) -> Scope:
         if kind == "registry" and name == "catalog":
             catalog = catalog or "*" in actions.split(",")
         elif kind == "repository" and is_repository(name):
-            for action in actions.split(","):
-                asked[name] = asked.get(name, NO_RIGHT) | _RIGHTS.get(action, NO_RIGHT)
+            for meant in _meant(name):
+                for action in actions.split(","):
+                    asked[meant] = asked.get(meant, NO_RIGHT) | _RIGHTS.get(action, NO_RIGHT)
     if len(asked) > REPOSITORIES_MAX:
         raise RequestInvalid(f"a token is good for at most {REPOSITORIES_MAX} repositories")
     return Scope(frozenset((name, right) for name, allowed in asked.items() for right in allowed), catalog)
+
+
+def _meant(name: str) -> list[str]:
+    """The repository of that name, and the one that its requests will be about if it is short for another's."""
+    host, slash, rest = name.partition("/")
+    whole = f"{host}/{hub_name(rest)}"
+    return [name, whole] if slash and host == DOCKER_HUB and is_repository(whole) and whole != name else [name]
 
 
 def granted(policy: Policy, actor: Actor, asked: Scope) -> Scope:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from homeport.cli import mirror_files
 from homeport.cli.context import Context, Services
 from homeport.cli.jobs import EXITS, run_kind
 from homeport.cli.options import positive
@@ -15,7 +16,7 @@ from homeport.cli.output import CommandError, Exit, format_time
 from homeport.cli.verbs import Verbs
 from homeport.client.errors import ClientError
 from homeport.jobs import queue
-from homeport.mirror import adoption, brake, job, leaving, origins, remaining, rules
+from homeport.mirror import adoption, brake, exporting, job, keeping, leaving, origins, remaining, rules
 from homeport.mirror.adoption import Adoption
 from homeport.mirror.brake import BrakeError, Stopped
 from homeport.mirror.decisions import Decided, Decider, hosts
@@ -57,6 +58,14 @@ def add(verbs: Verbs) -> None:
         more="They are followed from then on where 'mirror.follow' is set. It spends no pull.",
     )
     parser.add_argument("--plan", action="store_true", help="only show what would be written down")
+    mirror.verb(
+        "export",
+        "Print what is mirrored and followed as a configuration by which an empty registry refills itself.",
+        export,
+        more="Each run writes it beside the data folder as well, or where 'mirror.export' says.",
+        as_json=False,
+    )
+    mirror_files.add(mirror)
     parser = mirror.verb(
         "release",
         "Believe the lists of tags that a run did not, so that what is gone from them may go.",
@@ -329,6 +338,13 @@ async def adopt(context: Context) -> int:
     if not context.arguments.plan:
         context.output.note(f"{count} tags are an upstream's, and that is written down")
     return Exit.PARTLY if search.failures else Exit.DONE
+
+
+async def export(context: Context) -> int:
+    async with context.registry() as registry:
+        mirrored = await registry.db.read(keeping.mirrored)
+    context.output.line(exporting.text(mirrored).rstrip())
+    return Exit.DONE
 
 
 async def release(context: Context) -> int:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from homeport.config.plans import check_event_pattern
-from homeport.config.values import check_pattern, check_url, parse_duration
+from homeport.config.values import check_host_name, check_pattern, check_url, parse_duration
 
 T = TypeVar("T")
 
@@ -43,6 +43,11 @@ def _moment(text: str) -> Callable[[float], float]:
 def server(text: str) -> str:
     """The address of a Homeport."""
     return _checked(check_url, text)
+
+
+def host(text: str) -> str:
+    """The host of a registry, as in image names."""
+    return _checked(check_host_name, text)
 
 
 def event_kind(text: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 
-from homeport.client.errors import BadAnswer, ConnectionFailed, ContentMismatch
+from homeport.client import trust
+from homeport.client.errors import BadAnswer, Cause, ConnectionFailed, ContentMismatch
 from homeport.client.remote import Remote
 from homeport.client.retries import Retries, is_temporary
 from homeport.client.transport import Answer, OpenAnswer
@@ -17,6 +18,13 @@ from homeport.oci.digest import new_hasher
 from homeport.oci.manifest import Descriptor
 
 CHUNK_BYTES_MAX = 1024 * 1024
+
+#: Below this speed a host only keeps a connection busy; it is given time to show another.
+SLOWEST_BYTES_PER_SECOND = 512
+SLOW_SECONDS_MAX = 180.0
+
+#: How stores say that a signed address is not valid any more.
+_EXPIRED_STATUSES = frozenset({400, 401, 403, 410})
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}|\*)")
 
@@ -33,6 +41,9 @@ class BlobDownload:
         self._position = 0
         self._hasher = new_hasher(blob.digest.algorithm)
         self._hashed_bytes = 0
+        #: How long was waited for bytes, over all connections, and how many came.
+        self._waited_seconds = 0.0
+        self._came_bytes = 0
         self._retries = Retries(remote.transport.clock, remote.patience)
 
     async def read(self, position: int) -> bytes:
@@ -71,8 +82,7 @@ class BlobDownload:
         if self._answer is None or self._position != position:
             self.close()
             self._answer = await self._open(position)
-        chunk = await self._answer.read(CHUNK_BYTES_MAX)
-        await self._remote.gate.pace.moved(len(chunk))
+        chunk = await self._next(self._answer, CHUNK_BYTES_MAX)
         if not chunk:
             raise self._ended_at(position, self._answer)
         if position + len(chunk) > self.blob.size:
@@ -103,7 +113,7 @@ class BlobDownload:
         while True:
             answer = await self._remote.open(self._path, self._scopes, headers)
             if isinstance(answer, Answer):
-                temporary = is_temporary(answer.status, answer.headers, answer.body)
+                temporary = is_temporary(answer.status, answer.headers, answer.body) or await self._may_be_late(answer)
                 if not temporary or not await self._retries.failed(answer.headers):
                     raise self._remote.refused(answer)
                 continue
@@ -113,6 +123,10 @@ class BlobDownload:
                 answer.close()
                 raise
             return answer
+
+    async def _may_be_late(self, answer: Answer) -> bool:
+        """Whether the address that the registry sent us to may have expired on the way; then there is a new one."""
+        return answer.status in _EXPIRED_STATUSES and not trust.same_origin(answer.url, await self._remote.base())
 
     async def _go_to(self, position: int, answer: OpenAnswer) -> None:
         start, size = 0, answer.body_bytes
@@ -125,12 +139,26 @@ class BlobDownload:
             raise ContentMismatch(f"{answer.request}: has {size} bytes, and the manifest says {self.blob.size}")
         # A server that cannot do ranges sends everything: what we have is read once more and dropped.
         while start < position:
-            skipped = await answer.read(min(CHUNK_BYTES_MAX, position - start))
+            skipped = await self._next(answer, min(CHUNK_BYTES_MAX, position - start))
             if not skipped:
                 raise self._ended_at(start, answer)
-            await self._remote.gate.pace.moved(len(skipped))
             start += len(skipped)
         self._position = position
+
+    async def _next(self, answer: OpenAnswer, bytes_max: int) -> bytes:
+        """The next bytes of an answer, at our pace; an error if they come too slowly to ever end."""
+        clock, pace = self._remote.transport.clock, self._remote.gate.pace
+        await pace.bytes_turn()
+        began = clock.monotonic()
+        chunk = await answer.read(bytes_max)
+        pace.moved(len(chunk))
+        self._waited_seconds += clock.monotonic() - began
+        self._came_bytes += len(chunk)
+        too_few = self._came_bytes < self._waited_seconds * SLOWEST_BYTES_PER_SECOND
+        if too_few and self._waited_seconds > SLOW_SECONDS_MAX:
+            text = f"{answer.request}: sends {self._came_bytes} bytes in {self._waited_seconds:.0f} seconds, too slowly"
+            raise ConnectionFailed(text, temporary=False, cause=Cause.TIMED_OUT)
+        return chunk
 
     def _ended_at(self, position: int, answer: OpenAnswer) -> ConnectionFailed:
         text = f"{answer.request}: ended after {position} of {self.blob.size} bytes"

@@ -41,7 +41,7 @@ class Pace:
         self._clock = clock
         #: By the monotonic clock, as all that follow.
         self._next_request_at = 0.0
-        self._bytes_done_at = 0.0
+        self._next_bytes_at = 0.0
         self._paused_until = 0.0
         self._growing_seconds = GROWING_PAUSE_SECONDS_FIRST / 2
 
@@ -58,7 +58,7 @@ class Pace:
     def too_fast(self, asked_seconds: float | None) -> None:
         """The upstream says so, and perhaps for how long it wants to be left alone.
 
-        If it does not, or names a moment that is over by our clock, it is left alone ever longer.
+        If it does not, or names a moment that is over, it is left alone ever longer.
         """
         if self.paused_seconds == 0:  # or else this answers what was asked before the pause
             self._growing_seconds = min(GROWING_PAUSE_SECONDS_MAX, self._growing_seconds * 2)
@@ -82,12 +82,18 @@ class Pace:
         if self.requests_per_second is not None:
             self._next_request_at = now + 1 / self.requests_per_second
 
-    async def moved(self, count: int) -> None:
-        """So many bytes of a blob came: returns when the next ones may."""
+    async def bytes_turn(self) -> None:
+        """Returns when the next bytes of a blob may come."""
+        if self.bytes_per_second is not None:
+            seconds = self._next_bytes_at - self._clock.monotonic()
+            if seconds > 0:
+                await self._clock.sleep(seconds)
+
+    def moved(self, count: int) -> None:
+        """So many bytes of a blob came."""
         if self.bytes_per_second is not None:
             now = self._clock.monotonic()
-            self._bytes_done_at = max(self._bytes_done_at, now) + count / self.bytes_per_second
-            await self._clock.sleep(self._bytes_done_at - now)
+            self._next_bytes_at = max(self._next_bytes_at, now) + count / self.bytes_per_second
 
 
 class Gate:

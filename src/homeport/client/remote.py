@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from yarl import URL
 
-from homeport.client import ratelimits, trust
+from homeport.client import links, ratelimits, trust
 from homeport.client.credentials import Credential
 from homeport.client.errors import BadAnswer, Cause, ConnectionFailed, Limit, LoginFailed, Refused, TlsFailed
 from homeport.client.gate import Gate, Pace, Paused
 from homeport.client.logins import Logins
 from homeport.client.ratelimits import Quota
-from homeport.client.redaction import shown_url
+from homeport.client.redaction import plain_text, shown_url
 from homeport.client.refusals import refused
 from homeport.client.retries import PATIENCE, Patience, retry_after_seconds
 from homeport.client.transport import Answer, Body, OpenAnswer, Request, Transport, with_retries
-from homeport.oci.reference import DOCKER_HUB
+from homeport.oci.reference import DOCKER_HUB, is_repository
 
 #: Where the registry of a host in references really is, if it is not that host.
 ENDPOINTS = {DOCKER_HUB: "registry-1.docker.io"}
@@ -36,13 +35,13 @@ PAGE_ITEMS = 1_000
 #: Some registries send all tags of a repository in one answer, with much beside the names.
 PAGE_BYTES_MAX = 32 * 1024 * 1024
 PAGES_MAX = 10_000
+#: Of all pages together: more than this is no list of tags, and it is held in memory.
+ITEMS_MAX = 500_000
 
 SMALL_ANSWER_BYTES_MAX = 256 * 1024
 
 #: Times that one request is sent: before a challenge, after it, and once more with a fresh token.
 _SENT_MAX = 3
-
-_NEXT = re.compile(r'<([^>]*)>[^,<]*;\s*rel\s*=\s*"?next"?', re.IGNORECASE)
 
 AnyAnswer = TypeVar("AnyAnswer", bound=Answer | OpenAnswer)
 
@@ -80,10 +79,15 @@ class Remote:
             raise self.refused(answer)
 
     async def catalog(self) -> AsyncIterator[str]:
-        """The names of all repositories that the registry shows us. Many public registries show none."""
+        """The names of all repositories that the registry shows us, each once. Many public registries show none."""
+        seen: set[str] = set()
         async for page in self.pages(f"/v2/_catalog?n={PAGE_ITEMS}", "repositories", ("registry:catalog:*",)):
             for name in page:
-                yield str(name)
+                if not isinstance(name, str) or not is_repository(name):
+                    raise BadAnswer(f"{self.host}: lists a repository that cannot be one: {plain_text(str(name))}")
+                if name not in seen:
+                    seen.add(name)
+                    yield name
 
     async def fetch(
         self,
@@ -122,10 +126,14 @@ class Remote:
     async def pages(
         self, path: str, key: str, scopes: tuple[str, ...], headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[list[Any]]:
-        """The list under `key` of each page, following `Link` as it is: registries differ in what they put there."""
+        """The list under `key` of each page, following `Link` as it is: registries differ in what they put there.
+
+        A list that does not come whole ends with an error, never early.
+        """
         base = await self.base()
         url: URL | None = URL(f"{base}{path}", encoded=True)
         seen: set[URL] = set()
+        count = 0
         while url is not None:
             if url in seen or len(seen) >= PAGES_MAX:
                 raise BadAnswer(f"{self.host}: the pages of {path.partition('?')[0]} do not end")
@@ -133,7 +141,11 @@ class Remote:
             answer = await self.fetch("GET", url, scopes, headers=headers, bytes_max=PAGE_BYTES_MAX)
             if answer.status != 200:
                 raise self.refused(answer)
-            yield _items(answer, key)
+            items = _items(answer, key)
+            count += len(items)
+            if count > ITEMS_MAX:
+                raise BadAnswer(f"{self.host}: {path.partition('?')[0]} has more than {ITEMS_MAX} entries")
+            yield items
             url = self._next_page(answer, url)
 
     def refused(self, answer: Answer) -> Refused:
@@ -249,21 +261,34 @@ class Remote:
         return self._logins.challenged(answer.challenges, scopes, answer.request.authorization)
 
     def _next_page(self, answer: Answer, url: URL) -> URL | None:
-        found = _NEXT.search(answer.headers.get("Link", ""))
-        if found is None:
+        try:
+            target = links.next_page(answer.links)
+        except ValueError:
+            raise BadAnswer(f"{answer.request}: says where the next page is in a way that cannot be read") from None
+        if target is None:
             return None
-        following = trust.resolve(url, found[1].strip())
+        following = trust.resolve(url, target)
         if not trust.same_origin(following, url):
             raise BadAnswer(f"{self.host}: the next page is said to be at {shown_url(following)}, another host")
-        return following
+        return links.same_list(url, following)
 
 
 def _items(answer: Answer, key: str) -> list[Any]:
     """The list under `key`; null counts as empty, as Go programs write an empty list."""
     try:
-        items = json.loads(answer.body)[key] or []
+        items = json.loads(answer.body)[key]
     except (ValueError, KeyError, TypeError, RecursionError):
-        items = None
+        items = ...
+    if items is None:
+        return []
     if not isinstance(items, list):
-        raise BadAnswer(f"{answer.request}: answers with something else than a list of {key}")
+        raise BadAnswer(f"{answer.request}: answers with something else than a list of {key}{encoding(answer)}")
     return items
+
+
+def encoding(answer: Answer) -> str:
+    """What has to be added where an answer makes no sense, in case that it was packed: we never ask for that."""
+    name = answer.headers.get("Content-Encoding", "")
+    return (
+        f"; it is encoded as {plain_text(name)}, which nobody asked for" if name.lower() not in ("", "identity") else ""
+    )

@@ -16,7 +16,7 @@ from homeport.client.downloads import BlobDownload
 from homeport.client.errors import BadAnswer, ContentMismatch, NotFound, Refused
 from homeport.client.redaction import plain_text
 from homeport.client.referrers import REFERRERS_MAX, Referrer, make_index, parse_index
-from homeport.client.remote import PAGE_ITEMS, Remote
+from homeport.client.remote import PAGE_ITEMS, Remote, encoding
 from homeport.client.transport import Answer
 from homeport.client.uploads import BlobUpload, Content, Outcome
 from homeport.oci import manifest, mediatype
@@ -58,12 +58,15 @@ class RemoteRepository:
         return f"{self.remote.host}/{self.name}"
 
     async def tags(self) -> AsyncIterator[str]:
-        """All tags, in the registry's order."""
+        """All tags, each once, in the registry's order."""
+        seen: set[str] = set()
         async for page in self.remote.pages(f"{self._path}/tags/list?n={PAGE_ITEMS}", "tags", self._pull):
             for tag in page:
                 if not isinstance(tag, str) or not is_tag(tag):
                     raise BadAnswer(f"{self}: lists a tag that cannot be one: {plain_text(str(tag))}")
-                yield tag
+                if tag not in seen:  # one that is pushed while pages are read can come twice
+                    seen.add(tag)
+                    yield tag
 
     async def head_manifest(self, target: str) -> Descriptor | None:
         """What a tag or digest leads to, or None. Docker Hub does not count this as a pull.
@@ -101,11 +104,12 @@ class RemoteRepository:
         named = Digest.parse(target) if ":" in target else _digest_header(answer)
         digest = Digest.of(answer.body, named.algorithm if named is not None else "sha256")
         if named is not None and digest != named:
-            raise ContentMismatch(f"{self}: what it sends as manifest {named} is {digest}")
+            raise ContentMismatch(f"{self}: what it sends as manifest {named} is {digest}{encoding(answer)}")
         try:
             parsed = manifest.parse(answer.body, answer.headers.get("Content-Type", ""))
         except ManifestInvalid as error:
-            raise BadAnswer(f"{self}: {target} is no manifest to work with: {plain_text(error.detail)}") from None
+            why = f"{plain_text(error.detail)}{encoding(answer)}"
+            raise BadAnswer(f"{self}: {target} is no manifest to work with: {why}") from None
         return FetchedManifest(digest, parsed)
 
     async def has_blob(self, digest: Digest) -> bool:

@@ -54,13 +54,22 @@ def backoff_seconds(failures: int, random: float) -> float:
 def retry_after_seconds(headers: Mapping[str, str], now: float) -> float | None:
     """What `Retry-After` asks for, at least 0; None without one that can be read.
 
-    It is a number of seconds or a date. Source: RFC 9110 section 10.2.3.
+    It is a number of seconds or a date, which is by the host's clock: that stands in `Date`, else `now` has to do.
+    Source: RFC 9110 sections 10.2.3 and 6.6.1.
     """
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
+    moment = _seconds(text)
+    if moment is None:
+        return None
+    of_host = _seconds(headers.get("Date", ""))
+    return max(0.0, moment - (now if of_host is None else of_host))
+
+
+def _seconds(date: str) -> float | None:
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
+        return email.utils.parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
 

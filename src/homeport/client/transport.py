@@ -88,6 +88,8 @@ class Answer:
     #: Where it came from in the end, after redirects: what a relative Location or Link starts from.
     url: URL
     challenges: tuple[str, ...]
+    #: Its `Link` lines.
+    links: tuple[str, ...] = ()
 
 
 class OpenAnswer:
@@ -99,6 +101,7 @@ class OpenAnswer:
         self.headers: Mapping[str, str] = response.headers
         self.url = response.url
         self.challenges = tuple(response.headers.getall("WWW-Authenticate", ()))
+        self.links = tuple(response.headers.getall("Link", ()))
         #: Its Content-Length.
         self.body_bytes = response.content_length
         self._response = response
@@ -126,7 +129,8 @@ class OpenAnswer:
             self.close()
         if len(body) > limit and not no:
             raise BadAnswer(f"{self.request}: answers with more than {limit} bytes")
-        return Answer(self.request, self.status, self.headers, bytes(body[:limit]), self.url, self.challenges)
+        data = bytes(body[:limit])
+        return Answer(self.request, self.status, self.headers, data, self.url, self.challenges, self.links)
 
     def close(self) -> None:
         """The connection is kept for other requests if the body was read to its end."""

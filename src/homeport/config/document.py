@@ -14,6 +14,7 @@ BYTES_MAX = 1024 * 1024
 NODES_MAX = 100_000
 DEPTH_MAX = 24
 
+_NULL = "tag:yaml.org,2002:null"
 _TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
 _SURPRISING = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")
 
@@ -32,8 +33,9 @@ class DocumentError(Exception):
 class Document:
     """The values of a file, and the line on which each stands."""
 
-    def __init__(self, text: str) -> None:
-        """Raises `DocumentError`."""
+    def __init__(self, text: str, *, literal: bool = False) -> None:
+        """`literal`: a value is the text that stands there, so that 3.10 stays 3.10. Raises `DocumentError`."""
+        self._literal = literal
         self._lines: dict[Location, int] = {}
         self._nodes = 0
         try:
@@ -70,6 +72,8 @@ class Document:
             return self._build_map(loader, node, location)
         if isinstance(node, yaml.SequenceNode):
             return [self._build(loader, entry, (*location, index)) for index, entry in enumerate(node.value)]
+        if self._literal:
+            return None if node.tag == _NULL else node.value
         return loader.construct_scalar_value(node)
 
     def _build_map(self, loader: _Loader, node: yaml.MappingNode, location: Location) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def _check_subject(value: str) -> str:
     return value
 
 
-def _check_host_name(value: str) -> str:
+def check_host_name(value: str) -> str:
     if not _HOST_NAME.fullmatch(value):
         raise ValueError("must be a host name as it stands in image names, such as quay.io or registry.lan:5000")
     return value
@@ -214,7 +214,7 @@ TagGlob = Annotated[str, AfterValidator(_check_tag_glob)]
 AgentGlob = Annotated[str, AfterValidator(_check_agent_glob)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Subject = Annotated[str, AfterValidator(_check_subject)]
-HostName = Annotated[str, AfterValidator(_check_host_name)]
+HostName = Annotated[str, AfterValidator(check_host_name)]
 FilePath = Annotated[Path, PlainValidator(_parse_path), PlainSerializer(str), WithJsonSchema({"type": "string"})]
 Count = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]

@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from homeport import events
-from homeport.client.errors import ClientError, ConnectionFailed, Refused
+from homeport.client.errors import ClientError, Refused
 from homeport.clock import Clock
 from homeport.db.database import Transaction
 from homeport.events import Origin
 from homeport.jobs.summary import Failure
 from homeport.mirror import addresses, holdings, origins
 from homeport.mirror.addresses import Source
+from homeport.mirror.answering import Answering
 from homeport.oci import companions, mediatype
 from homeport.oci import manifest as oci_manifest
 from homeport.oci.digest import Digest
@@ -49,14 +50,19 @@ class Adoption:
     """One search through what is here. `skip`: whether a repository of ours is none of it."""
 
     def __init__(
-        self, registry: Registry, upstreams: Upstreams, hosts: Mapping[str, str], skip: Callable[[str], bool]
+        self,
+        registry: Registry,
+        upstreams: Upstreams,
+        hosts: Mapping[str, str],
+        skip: Callable[[str], bool],
+        answering: Answering | None = None,
     ) -> None:
         self._registry = registry
         self._upstreams = upstreams
         self._hosts = hosts
         self._skip = skip
         self.failures: list[Failure] = []
-        self._down: set[str] = set()
+        self._answering = answering or Answering()
 
     async def find(self) -> list[Adopted]:
         """Every tag that has no origin yet, and what it is."""
@@ -74,14 +80,12 @@ class Adoption:
         source = addresses.guessed_source(repository, self._hosts)
         if source is None or not tags:
             return []
-        if source.host in self._down:
-            return []
         try:
+            self._answering.check(source.host)
             upstream = await self._upstreams.repository(source.host, source.repository, Purpose.RUNS)
             return [await self._tag(repository, tag, digest, source, upstream) for tag, digest in tags.items()]
         except ClientError as error:
-            if isinstance(error, ConnectionFailed):
-                self._down.add(source.host)
+            self._answering.failed(source.host, error)
             self.failures.append(Failure(repository, str(error)))
             return []
 

@@ -1,4 +1,4 @@
-"""What of an image is here: whether a tag of ours has all that is wanted of it. Reads views only.
+"""What of an image is here, and whose a tag is: whether it has all that is wanted of it. Reads views only.
 
 Holds: a manifest that the cache took in has its layers only as far as somebody asked for them; so that a digest is here
 says nothing of its parts.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from homeport.db.database import Transaction
+from homeport.mirror import origins
 from homeport.oci import manifest as oci_manifest
 from homeport.oci import platforms as oci_platforms
 from homeport.oci.digest import Digest
@@ -26,6 +27,21 @@ def tags(tx: Transaction, repository: str) -> dict[str, Digest]:
     return {tag: Digest(digest) for tag, digest in rows}
 
 
+def tag(tx: Transaction, repository: str, name: str) -> Digest | None:
+    """What one tag of the repository points at."""
+    row = tx.one("SELECT digest FROM tagged_manifests WHERE repository = ? AND tag = ?", (repository, name))
+    return Digest(row[0]) if row else None
+
+
+def is_theirs(tx: Transaction, repository: str, name: str, digest: Digest) -> bool:
+    """Whether the tag is here as something else than `digest`, and not as it was copied: somebody pushed it."""
+    here = tag(tx, repository, name)
+    if here is None or here == digest:
+        return False
+    origin = origins.find(tx, repository, name)
+    return origin is None or origin.digest != here
+
+
 def repositories(tx: Transaction, after: str, limit: int) -> list[str]:
     """At most `limit` repositories behind `after` that have something to pull."""
     rows = tx.all("SELECT name FROM pullable_repositories WHERE name > ? ORDER BY name LIMIT ?", (after, limit))
@@ -40,30 +56,39 @@ def wanted_children(manifest: Manifest, wanted: Sequence[Platform]) -> list[Desc
     return [child.descriptor for child in children if child.descriptor.is_manifest]
 
 
-def is_whole(tx: Transaction, repository: str, digest: Digest, wanted: Sequence[Platform], depth: int = 0) -> bool:
+def is_whole(tx: Transaction, repository: str, digest: Digest, wanted: Sequence[Platform]) -> bool:
     """Whether the repository has the manifest and all that is wanted of what it names."""
+    return not lacking(tx, repository, digest, wanted)
+
+
+def lacking(
+    tx: Transaction, repository: str, digest: Digest, wanted: Sequence[Platform], depth: int = 0
+) -> list[Digest]:
+    """What the repository lacks of the manifest and of what is wanted of all that it names.
+
+    What only a manifest names that is lacking itself is not known.
+    """
     row = tx.one(
         "SELECT media_type, data FROM held_manifests WHERE repository = ? AND digest = ?", (repository, digest)
     )
     if row is None or depth > NESTING_MAX:
-        return False
+        return [digest]
     manifest = oci_manifest.parse(row[1], row[0])
     blobs = {each.digest for each in manifest.references if each.must_be_held and not each.is_manifest}
-    children = wanted_children(manifest, wanted)
-    return _has_all(tx, repository, blobs) and all(
-        is_whole(tx, repository, child.digest, wanted, depth + 1) for child in children
-    )
+    found = _lacking_blobs(tx, repository, blobs)
+    for child in wanted_children(manifest, wanted):
+        found += lacking(tx, repository, child.digest, wanted, depth + 1)
+    return found
 
 
-def _has_all(tx: Transaction, repository: str, digests: set[Digest]) -> bool:
-    wanted = sorted(digests)
-    for first in range(0, len(wanted), _BATCH):
-        some = wanted[first : first + _BATCH]
+def _lacking_blobs(tx: Transaction, repository: str, digests: set[Digest]) -> list[Digest]:
+    asked, found = sorted(digests), set[str]()
+    for first in range(0, len(asked), _BATCH):
+        some = asked[first : first + _BATCH]
         marks = ",".join("?" * len(some))
-        row = tx.one(
-            f"SELECT count(*) FROM held_blobs WHERE repository = ? AND digest IN ({marks})",  # noqa: S608 (marks only)
+        rows = tx.all(
+            f"SELECT digest FROM held_blobs WHERE repository = ? AND digest IN ({marks})",  # noqa: S608 (marks only)
             (repository, *some),
         )
-        if row is None or row[0] != len(some):
-            return False
-    return True
+        found |= {digest for (digest,) in rows}
+    return [digest for digest in asked if digest not in found]

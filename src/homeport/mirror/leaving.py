@@ -18,8 +18,9 @@ from homeport.registry import protections, repositories, standing, tags
 from homeport.registry.registry import Registry
 from homeport.registry.retention import why_protected
 
-#: What a removal says where the tag is gone or is somebody's now.
+#: What a removal says where the tag is gone or is somebody's now, or came anew while the run went on.
 NOT_OURS: Final = "it is not what was copied any more"
+_CHANGED: Final = "it changed meanwhile"
 
 
 def mark(tx: Transaction, found: Departures) -> None:
@@ -49,6 +50,9 @@ def why_stays(tx: Transaction, registry: Registry, departure: Departure) -> str 
 def remove(tx: Transaction, registry: Registry, origin: Origin, departure: Departure) -> str | None:
     """Remove the tag, and note that it came from nowhere; why it stays, where it does."""
     ours = departure.origin
+    now = origins.find(tx, ours.repository, ours.tag)
+    if now is None or (now.digest, now.leaving, now.leaving_since) != (ours.digest, ours.leaving, ours.leaving_since):
+        return _CHANGED
     if (why := why_stays(tx, registry, departure)) is not None:
         if why == NOT_OURS:
             origins.forget(tx, ours.repository, ours.tag)

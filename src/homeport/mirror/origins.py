@@ -52,6 +52,24 @@ def of_repository(tx: Transaction, repository: str) -> dict[str, TagOrigin]:
     return {row[1]: _origin(row) for row in rows}
 
 
+def sources(tx: Transaction, image: str, limit: int) -> list[Source]:
+    """At most `limit` upstream repositories from which something came for an image of the configuration."""
+    rows = tx.all(
+        "SELECT DISTINCT host, source FROM origins WHERE image = ? ORDER BY host, source LIMIT ?", (image, limit)
+    )
+    return [Source(*row) for row in rows]
+
+
+def unnamed(tx: Transaction, limit: int) -> list[tuple[str, Source]]:
+    """At most `limit` repositories of ours, each with the source of what came to it for no image that is named."""
+    rows = tx.all(
+        "SELECT DISTINCT repository, host, source FROM origins WHERE image IS NULL"
+        " ORDER BY repository, host, source LIMIT ?",
+        (limit,),
+    )
+    return [(repository, Source(host, source)) for repository, host, source in rows]
+
+
 def page(tx: Transaction, after: tuple[str, str], limit: int) -> list[TagOrigin]:
     """At most `limit` behind `after`, by repository and tag."""
     rows = tx.all(
@@ -97,11 +115,6 @@ def mark(tx: Transaction, repository: str, tag: str, leaving: Leaving | None, si
         "UPDATE origins SET leaving = ?, leaving_since = ? WHERE repository = ? AND tag = ?",
         (leaving, since, repository, tag),
     )
-
-
-def claim(tx: Transaction, repository: str, tag: str, image: str | None) -> None:
-    """Note which image of the configuration the tag belongs to now."""
-    tx.run("UPDATE origins SET image = ? WHERE repository = ? AND tag = ?", (image, repository, tag))
 
 
 def forget(tx: Transaction, repository: str, tag: str) -> None:

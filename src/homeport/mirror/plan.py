@@ -13,7 +13,6 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from homeport.mirror.addresses import Source
 from homeport.mirror.origins import Leaving, TagOrigin
 from homeport.oci.digest import Digest
 
@@ -112,7 +111,13 @@ class Departure:
 
     def is_due(self, now: float) -> bool:
         """Whether it goes now: an earlier run has found it so, and its grace is over."""
-        return self.goes_at is not None and self.since < now and self.goes_at <= now
+        was_so = (self.origin.leaving, self.origin.leaving_since) == (self.leaving, self.since)
+        return was_so and self.goes_at is not None and self.goes_at <= now
+
+    @property
+    def is_upstreams_doing(self) -> bool:
+        """Whether it leaves because upstream has it no more."""
+        return self.leaving in ("gone upstream", "repository gone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ def departures(
     """
     leaving, back = [], []
     for origin in origins:
-        why = _why(origin.source_tag, upstream, selected)
+        why = _why(origin, upstream, selected)
         if why is None:
             if origin.leaving is not None and _is_there(origin.source_tag, upstream):
                 back.append(origin)
@@ -153,7 +158,8 @@ def departure(origin: TagOrigin, why: Leaving, grace: Grace, now: float) -> Depa
     return Departure(origin, why, since, None if seconds is None else since + seconds)
 
 
-def _why(tag: str, upstream: Upstream, selected: Container[str]) -> Leaving | None:
+def _why(origin: TagOrigin, upstream: Upstream, selected: Container[str]) -> Leaving | None:
+    tag = origin.source_tag
     if upstream.gone:
         return "repository gone"
     if upstream.tags is not None and tag not in upstream.tags:
@@ -161,16 +167,9 @@ def _why(tag: str, upstream: Upstream, selected: Container[str]) -> Leaving | No
         return "gone upstream" if tag in upstream.absent else None
     if tag in upstream.absent:
         return None  # Its list says that it is there, or was not read: nothing is certain.
-    return None if tag in selected else "unselected"
+    # What came for no image was never selected, so it can't have left the selection.
+    return None if tag in selected or origin.image is None else "unselected"
 
 
 def _is_there(tag: str, upstream: Upstream) -> bool:
     return tag not in upstream.absent and (upstream.tags is None or tag in upstream.tags)
-
-
-def by_source(origins: Iterable[TagOrigin]) -> dict[Source, list[TagOrigin]]:
-    """The origins by the upstream repository that they are of."""
-    found: dict[Source, list[TagOrigin]] = {}
-    for origin in origins:
-        found.setdefault(origin.source, []).append(origin)
-    return found

@@ -37,10 +37,13 @@ class Copy:
         return f"{self.source}:{self.source_tag}"
 
 
-def replace(tx: Transaction, run: int, copies: Iterable[Copy], images: Iterable[str], now: float) -> None:
-    """The run is to make these copies of these images; what earlier ones left of them is not wanted any more."""
-    for image in images:
-        tx.run("DELETE FROM mirror_copies WHERE image = ?", (image,))
+def replace(
+    tx: Transaction, run: int, copies: Iterable[Copy], settled: Iterable[tuple[str, Source]], now: float
+) -> None:
+    """The run is to make these copies. `settled`: images and sources of which it makes no others, so that what earlier
+    runs left of them is not wanted any more."""
+    for image, source in settled:
+        tx.run("DELETE FROM mirror_copies WHERE image = ? AND host = ? AND source = ?", (image, *source))
     for copy in copies:
         tx.run(
             "INSERT INTO mirror_copies (repository, tag, run, image, host, source, source_tag, digest, why, planned_at)"
@@ -52,6 +55,14 @@ def replace(tx: Transaction, run: int, copies: Iterable[Copy], images: Iterable[
         )
 
 
+def keep_only(tx: Transaction, images: Iterable[str]) -> None:
+    """Nothing else than these images is wanted any more."""
+    wanted = set(images)
+    for (image,) in tx.all("SELECT DISTINCT image FROM mirror_copies"):
+        if image not in wanted:
+            tx.run("DELETE FROM mirror_copies WHERE image = ?", (image,))
+
+
 def of_run(tx: Transaction, run: int) -> list[Copy]:
     """What the run has still to copy, by name."""
     rows = tx.all(
@@ -61,15 +72,18 @@ def of_run(tx: Transaction, run: int) -> list[Copy]:
     return list(map(_copy, rows))
 
 
-def every(tx: Transaction, limit: int = 1_000) -> list[Copy]:
-    """At most `limit` of all that is behind, by name."""
-    rows = tx.all(f"SELECT {_COLUMNS} FROM mirror_copies ORDER BY repository, tag LIMIT ?", (limit,))  # noqa: S608
+def every(tx: Transaction, limit: int = 1_000, after: tuple[str, str] = ("", "")) -> list[Copy]:
+    """At most `limit` of all that is behind, by name, of those behind `after`."""
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM mirror_copies WHERE (repository, tag) > (?, ?) ORDER BY repository, tag LIMIT ?",  # noqa: S608
+        (*after, limit),
+    )
     return list(map(_copy, rows))
 
 
-def images(tx: Transaction) -> list[str]:
-    """The images of which something is behind."""
-    return [image for (image,) in tx.all("SELECT DISTINCT image FROM mirror_copies ORDER BY image")]
+def moved(tx: Transaction, repository: str, tag: str, digest: Digest) -> None:
+    """The copy is to be of this digest, since the tag moved upstream."""
+    tx.run("UPDATE mirror_copies SET digest = ? WHERE repository = ? AND tag = ?", (digest, repository, tag))
 
 
 def done(tx: Transaction, repository: str, tag: str) -> None:

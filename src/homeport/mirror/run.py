@@ -7,25 +7,28 @@ before everything was looked at.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from homeport import config
 from homeport.client import copying
 from homeport.client.errors import ClientError, NotFound
+from homeport.clock import rfc3339
 from homeport.db.database import DatabaseError, Transaction
 from homeport.events import SYSTEM, Origin
-from homeport.jobs.summary import Failure
+from homeport.jobs.summary import Failure, shortened
 from homeport.jobs.work import Run
-from homeport.mirror import brake, leaving, origins, remaining
+from homeport.mirror import brake, holdings, keeping, leaving, origins, remaining, side_by_side, sightings
+from homeport.mirror.addresses import Source
+from homeport.mirror.answering import Answering
 from homeport.mirror.decisions import Decided, Decider
 from homeport.mirror.fetching import Fetches
-from homeport.mirror.plan import Departure
+from homeport.mirror.plan import Departure, Departures
 from homeport.mirror.publicity import Publicity
 from homeport.mirror.remaining import Copy
-from homeport.mirror.rules import Rule
+from homeport.mirror.rules import FOLLOWED, Rule, followed
 from homeport.mirror.transfer import Picked, Repository, Upstream, Watching
 from homeport.oci.digest import Digest
 from homeport.oci.errors import RegistryError
@@ -35,6 +38,10 @@ from homeport.upstreams.upstreams import Purpose, Upstreams
 
 #: How many images are on their way at once; each upstream's gate decides how many requests go out.
 COPIES_AT_ONCE: Final = 6
+#: How many tags one transaction is about.
+_BATCH: Final = 500
+#: How much is told of why an image could not be copied.
+_WHY_CHARACTERS_MAX: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +89,49 @@ class MirrorRun:
         self._everything = everything
         self._origin = Origin(SYSTEM.actor, run=f"job-{run.job.id}")
         self._result = Result()
+        self._answering = Answering()
         self._by_label: dict[str, Rule] = {}
 
     async def do(self) -> Result:
         """Do it."""
         db = self._parts.registry.db
+        await self._write_down_arrivals()
         left = await db.read(remaining.of_run, self._run.job.id) if self._run.job.attempts > 1 else []
         if left:
-            await self._run.say(f"going on where it was cut off: {len(left)} copies are left")
-            self._by_label = {rule.label: rule for rule in self._rules}
-            await self._copy_all(left, {})
+            await self._go_on(left)
         decided = await self._decide()
         await self._copy_all(decided.copies, decided.tags)
         await self._depart(decided)
         await self._parts.upstreams.flush()
+        if (why := await keeping.write(self._parts.registry, self._parts.settings())) is not None:
+            await self._run.say(why)
         return self._result
+
+    async def _write_down_arrivals(self) -> None:
+        """Note where those tags came from that were set just before a run died or could not write any more."""
+        db, after = self._parts.registry.db, ("", "")
+        while left := await db.read(remaining.every, _BATCH, after):
+            after = (left[-1].repository, left[-1].tag)
+            await db.write(_arrived_before, left, self._parts.registry.clock.now())
+
+    async def _go_on(self, left: Sequence[Copy]) -> None:
+        """Do what was left when the run was cut off. What fails now is decided about again, and tried once more."""
+        await self._run.say(f"going on where it was cut off: {len(left)} copies are left")
+        self._by_label = {rule.label: rule for rule in self._rules}
+        if self._follow:
+            mirror = self._parts.settings().mirror
+            self._by_label |= {each.image: followed(mirror, each.source, "") for each in left if each.image == FOLLOWED}
+        await self._copy_all([each for each in left if each.image in self._by_label], {})
+        self._result.failures.clear()
+        self._result.theirs = 0
+        self._answering = Answering()
 
     # --- looking ------------------------------------------------------------------------------------------------
 
     async def _decide(self) -> Decided:
         parts, run, result = self._parts, self._run, self._result
         await run.progress(0, None, text="asking upstreams")
-        decider = Decider(parts.registry, parts.upstreams, parts.settings, quiet=False)
+        decider = Decider(parts.registry, parts.upstreams, parts.settings, self._answering, quiet=False)
         decided = await decider.decide(self._rules, follow=self._follow, everything=self._everything)
         self._by_label = {rule.label: rule for rule in decided.rules}
         result.checked += decided.checked
@@ -118,51 +146,59 @@ class MirrorRun:
             await parts.registry.db.write(brake.stop, clock, run.job.id, stop.source, stop.reason, stop.listed)
             text = f"{stop.reason}; nothing of it is removed until `homeport mirror release {run.job.id}`"
             result.failures.append(Failure(str(stop.source), text))
-        await parts.registry.db.write(_plan, run.job.id, decided, parts.registry.clock.now())
+        kept = [*self._by_label, FOLLOWED] if self._everything else None
+        await parts.registry.db.write(_plan, run.job.id, decided, kept, parts.registry.clock.now())
         return decided
 
     # --- copying ------------------------------------------------------------------------------------------------
 
-    async def _copy_all(self, copies: Sequence[Copy], tags: Mapping[str, frozenset[str] | None]) -> None:
-        waiting = iter(copies)
+    async def _copy_all(self, copies: Sequence[Copy], tags: Mapping[Source, frozenset[str]]) -> None:
         done = 0
 
-        async def work() -> None:
+        async def copy_one(copy: Copy) -> None:
             nonlocal done
-            for copy in waiting:
-                await self._copy(copy, tags.get(str(copy.source)))
-                done += 1
-                await self._run.progress(done, len(copies), "images", str(copy))
+            await self._copy(copy, tags.get(copy.source))
+            done += 1
+            await self._run.progress(done, len(copies), "images", str(copy))
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(COPIES_AT_ONCE, len(copies))):
-                group.create_task(work())
+        await side_by_side.each(copy_one, copies, min(COPIES_AT_ONCE, len(copies)))
 
     async def _copy(self, copy: Copy, tags: frozenset[str] | None) -> None:
-        result, db = self._result, self._parts.registry.db
+        """Make one copy. Whatever it fails with is told, and stops no other one."""
+        host = copy.source.host
         try:
-            moved = await self._transfer(copy, tags)
+            self._answering.check(host)
+            text = await self._transfer(copy, tags)
+            self._answering.answered(host)
+            await self._run.say(f"{copy}: {text}")
         except (ClientError, RegistryError, StorageError, DatabaseError) as error:
-            why = _told(error)
-            await self._run.say(f"{copy}: failed: {why}")
-            result.failures.append(Failure(str(copy), why))
-            await db.write(remaining.failed, copy.repository, copy.tag, why[:1000])
-        else:
-            result.copied += 1
-            result.bytes += moved
-            await self._run.say(f"{copy}: {copy.why}; {moved} bytes came")
+            self._answering.failed(host, error)
+            await self._failed(copy, _told(error))
+        except Exception as error:  # noqa: BLE001 (an upstream may have found what nobody thought of)
+            await self._failed(copy, repr(error))
 
-    async def _transfer(self, copy: Copy, tags: frozenset[str] | None) -> int:
-        """Bring the image here and let the tag point at it; how many bytes came."""
-        parts = self._parts
-        rule = self._by_label.get(copy.image)
-        if rule is None:
-            raise ClientError("the configuration names it no more")
+    async def _failed(self, copy: Copy, why: str) -> None:
+        why = shortened(why, _WHY_CHARACTERS_MAX)
+        self._result.failures.append(Failure(str(copy), why))
+        with contextlib.suppress(DatabaseError):  # Then it is only told at the end.
+            await self._run.say(f"{copy}: failed: {why}")
+            await self._parts.registry.db.write(remaining.failed, copy.repository, copy.tag, why)
+
+    async def _transfer(self, copy: Copy, tags: frozenset[str] | None) -> str:
+        """Bring the image here and let the tag point at it; what became of it."""
+        parts, rule = self._parts, self._by_label[copy.image]
         upstream = await parts.upstreams.repository(copy.source.host, copy.source.repository, Purpose.RUNS)
         shared = await parts.publicity.settle(copy.source, copy.source_tag, copy.repository)
         source = Upstream(parts.registry, copy.repository, upstream)
         place = Repository(
-            parts.registry, parts.fetches, self._origin, copy.repository, source, rule.platforms, shared=shared
+            parts.registry,
+            parts.fetches,
+            self._origin,
+            copy.repository,
+            source,
+            rule.platforms,
+            shared=shared,
+            overwrite=rule.overwrite,
         )
         watching = Watching(place)
         digest = copy.digest
@@ -173,7 +209,10 @@ class MirrorRun:
             head = await upstream.head_manifest(copy.source_tag)
             if head is None or head.digest == digest:
                 raise
+            if rule.minimum_age:
+                raise ClientError(f"it moved to {head.digest} just now, which is not old enough") from None
             digest = head.digest
+            await parts.registry.db.write(remaining.moved, copy.repository, copy.tag, digest)
         await copying.copy(
             source,
             digest,
@@ -184,18 +223,27 @@ class MirrorRun:
             choice=Picked(rule, tags),
         )
         label = None if rule.selector is None else rule.label
-        await parts.registry.db.write(_arrived, copy, digest, label, parts.registry.clock.now())
-        return watching.bytes
+        await parts.registry.db.write(_arrived, copy, place.tagged, label, parts.registry.clock.now())
+        if copy.tag in place.theirs:
+            self._result.theirs += 1
+            return "somebody pushed another one here, and 'overwrite' is not set"
+        self._result.copied += 1
+        self._result.bytes += watching.bytes
+        return f"{copy.why}; {watching.bytes} bytes came"
 
     # --- leaving ------------------------------------------------------------------------------------------------
 
     async def _depart(self, decided: Decided) -> None:
         registry, run = self._parts.registry, self._run
         now = registry.clock.now()
-        due = [each for each in decided.departures.leaving if each.is_due(now)]
-        await registry.db.write(leaving.mark, decided.departures)
+        for departures in _in_batches(decided.departures):
+            await registry.db.write(leaving.mark, departures)
+        await registry.db.write(_believe, decided.believed, {stop.source for stop in decided.braked}, now)
+        due = []
         for each in decided.departures.leaving:
-            if each not in due:
+            if each.is_due(now):
+                due.append(each)
+            else:
                 await run.say(f"{each.origin.repository}:{each.origin.tag}: {each.leaving}{_until(each)}")
         for departure in due:
             if not await self._parts.may_delete():
@@ -207,16 +255,38 @@ class MirrorRun:
         ours = departure.origin
         name = f"{ours.repository}:{ours.tag}"
         db = self._parts.registry.db
-        why = await db.write(leaving.remove, self._parts.registry, self._origin, departure)
+        why = await self._has_again(departure) if departure.is_upstreams_doing else None
+        if why is None:
+            why = await db.write(leaving.remove, self._parts.registry, self._origin, departure)
         if why is None:
             self._result.removed += 1
             await self._run.say(f"{name}: removed: {leaving.reason(departure)}")
         else:
             await self._run.say(f"{name}: stays: {why}")
 
+    async def _has_again(self, departure: Departure) -> str | None:
+        """Why upstream may have the tag, which is asked for once more: hours may have passed. None: it has not."""
+        ours = departure.origin
+        try:
+            self._answering.check(ours.source.host)
+            upstream = await self._parts.upstreams.repository(*ours.source, Purpose.RUNS)
+            head = await upstream.head_manifest(ours.source_tag)
+        except ClientError as error:
+            return str(error)
+        return None if head is None else "upstream has it"
+
+
+def _in_batches(found: Departures) -> Iterator[Departures]:
+    for first in range(0, len(found.leaving), _BATCH):
+        yield Departures(found.leaving[first : first + _BATCH])
+    for first in range(0, len(found.back), _BATCH):
+        yield Departures(back=found.back[first : first + _BATCH])
+
 
 def _until(departure: Departure) -> str:
-    return "; it stays" if departure.goes_at is None else "; it goes when its grace is over"
+    if departure.goes_at is None:
+        return "; it stays"
+    return f" since {rfc3339(int(departure.since))}; it goes after {rfc3339(int(departure.goes_at))}"
 
 
 def _told(error: Exception) -> str:
@@ -227,16 +297,34 @@ def _told(error: Exception) -> str:
 # --- facts ------------------------------------------------------------------------------------------------------
 
 
-def _plan(tx: Transaction, run: int, decided: Decided, now: float) -> None:
-    """Write down what is to be copied, and what turned out to be upstream's already."""
-    remaining.replace(tx, run, decided.copies, decided.looked_at, now)
+def _plan(tx: Transaction, run: int, decided: Decided, kept: Iterable[str] | None, now: float) -> None:
+    """Write down what is to be copied, and what turned out to be upstream's already. `kept`: all images there are."""
+    if kept is not None:
+        remaining.keep_only(tx, kept)
+    remaining.replace(tx, run, decided.copies, decided.settled, now)
     for each in decided.same:
         origins.record(
             tx, each.repository, each.tag, each.source, each.source_tag, each.digest, each.found_by, each.image, now
         )
 
 
-def _arrived(tx: Transaction, copy: Copy, digest: Digest, image: str | None, now: float) -> None:
-    """The tag points at what upstream has: where it came from, and that it is not left to copy."""
-    origins.record(tx, copy.repository, copy.tag, copy.source, copy.source_tag, digest, "mirror", image, now)
+def _believe(tx: Transaction, lists: Mapping[Source, int], braked: Container[Source], now: float) -> None:
+    """Write down which lists were believed. What was stopped and released for them before is over."""
+    for source, listed in lists.items():
+        if source not in braked:
+            sightings.record_list(tx, source, listed, now)
+            brake.clear(tx, source)
+
+
+def _arrived(tx: Transaction, copy: Copy, tagged: Mapping[str, Digest], image: str | None, now: float) -> None:
+    """The tags point at what upstream has: where they came from, and that this one is not left to copy."""
+    for tag, digest in tagged.items():
+        source_tag = copy.source_tag if tag == copy.tag else tag
+        origins.record(tx, copy.repository, tag, copy.source, source_tag, digest, "mirror", image, now)
     remaining.done(tx, copy.repository, copy.tag)
+
+
+def _arrived_before(tx: Transaction, left: Sequence[Copy], now: float) -> None:
+    for copy in left:
+        if holdings.tag(tx, copy.repository, copy.tag) == copy.digest:
+            _arrived(tx, copy, {copy.tag: copy.digest}, None if copy.image == FOLLOWED else copy.image, now)

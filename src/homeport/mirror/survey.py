@@ -1,30 +1,31 @@
 """Asking upstreams what they have: for each repository of a rule, its list where that is needed, and a HEAD a tag.
 
-Holds: nothing here costs a pull. An answer that is not whole is no answer: what depends on it is left as it is, and
-said. A host that does not answer is not asked again for every tag.
+Holds: nothing here costs a pull, but for the ages of images. An answer that is not whole is no answer: what depends on
+it is left as it is, and said. What is believed of a list is written down with what follows from it, not here.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from homeport.client.errors import ClientError, ConnectionFailed, NotFound
+from homeport.client.errors import ClientError, NotFound
 from homeport.client.referrers import COSIGN_SUFFIXES
 from homeport.db.database import Transaction
 from homeport.jobs.summary import Failure
-from homeport.mirror import addresses, brake, holdings, origins, sightings
+from homeport.mirror import addresses, brake, holdings, origins, side_by_side, sightings
 from homeport.mirror.addresses import Source
 from homeport.mirror.ages import Ages
+from homeport.mirror.answering import Answering
 from homeport.mirror.origins import TagOrigin
 from homeport.mirror.plan import Seen, Upstream
 from homeport.mirror.rules import Rule
 from homeport.mirror.selection import Selected, referrer_wanted, select
-from homeport.oci import patterns
+from homeport.oci import companions, patterns
 from homeport.oci.digest import Digest
 from homeport.oci.errors import NameInvalid
+from homeport.oci.reference import is_repository
 from homeport.registry.registry import Registry
 from homeport.upstreams.upstreams import Purpose, UpstreamRepository, Upstreams
 
@@ -51,9 +52,9 @@ class Look:
     #: What of it came to us before.
     origins: Mapping[str, TagOrigin] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
-    #: Why the list of its tags is not believed, and how many it has.
+    #: Why the list of its tags is not believed, and how many it has; None: none was read.
     braked: str | None = None
-    listed: int = 0
+    listed: int | None = None
     #: Whether it could be asked at all.
     answered: bool = True
 
@@ -65,26 +66,33 @@ class Look:
 class Survey:
     """One look at upstreams. `quiet`: what is seen is not written down, as for a plan."""
 
-    def __init__(self, registry: Registry, upstreams: Upstreams, *, quiet: bool) -> None:
+    def __init__(self, registry: Registry, upstreams: Upstreams, answering: Answering, *, quiet: bool) -> None:
         self._registry = registry
         self._upstreams = upstreams
+        self._answering = answering
         self._quiet = quiet
         self._ages = Ages(registry)
-        #: Hosts that did not answer, and what they were last heard to say.
-        self._down: dict[str, str] = {}
 
     async def sources(self, rule: Rule) -> list[Source]:
-        """The upstream repositories that the rule means. Raises `ClientError` where they are not listed."""
+        """The upstream repositories that the rule means. Raises `ClientError` where they are not listed.
+
+        One that something came from before is among them, whether the list has it or not: it is asked itself.
+        """
         if not rule.is_pattern:
             return [Source(rule.host, rule.repositories)]
-        self._check_up(rule.host)
-        found = []
-        repository = await self._upstreams.repository(rule.host, "-", Purpose.RUNS)
-        async for name in repository.remote.catalog():
-            if patterns.matches(rule.repositories, name):
-                found.append(Source(rule.host, name))
-            if len(found) > REPOSITORIES_MAX:
-                raise ClientError(f"{rule.host}: more than {REPOSITORIES_MAX} repositories are {rule.repositories}")
+        known = await self._registry.db.read(origins.sources, rule.label, REPOSITORIES_MAX)
+        found = {source for source in known if rule.means(source)}
+        self._answering.check(rule.host)
+        try:
+            repository = await self._upstreams.repository(rule.host, "-", Purpose.RUNS)
+            async for name in repository.remote.catalog():
+                if is_repository(name) and patterns.matches(rule.repositories, name):
+                    found.add(Source(rule.host, name))
+                if len(found) > REPOSITORIES_MAX:
+                    raise ClientError(f"{rule.host}: more than {REPOSITORIES_MAX} repositories are {rule.repositories}")
+        except ClientError as error:
+            self._answering.failed(rule.host, error)
+            raise
         return sorted(found)
 
     async def look(self, rule: Rule, source: Source) -> Look:
@@ -98,11 +106,11 @@ class Survey:
         look = Look(rule, source, repository)
         look.origins = await self._registry.db.read(_origins, look)
         try:
-            self._check_up(source.host)
+            self._answering.check(source.host)
             upstream = await self._upstreams.repository(source.host, source.repository, Purpose.RUNS)
             await self._ask(look, upstream)
         except ClientError as error:
-            self._note_down(source.host, error)
+            self._answering.failed(source.host, error)
             look.failed(None, str(error))
             look.answered = False
         return look
@@ -129,19 +137,22 @@ class Survey:
                 if len(names) > TAGS_MAX:
                     raise ClientError(f"{look.source}: has more than {TAGS_MAX} tags")
         except NotFound as error:
+            if not error.code:  # Something before the registry says so, such as a proxy.
+                raise
+            self._answering.answered(look.source.host)
             look.upstream = Upstream(None, gone=True)
             if not look.origins:
                 look.failed(None, str(error))
             return None
+        self._answering.answered(look.source.host)
         before = await self._registry.db.read(sightings.listed, look.source)
-        known = {origin.source_tag for origin in look.origins.values()}
+        # What an earlier list lacked, and was believed about, is not lost once more.
+        known = {each.source_tag for each in look.origins.values() if each.leaving != "gone upstream"}
         why = brake.why_not(len(known), len(known - names), len(names), before)
         look.listed = len(names)
         now = self._registry.clock.now()
         if why is not None and not await self._registry.db.read(brake.is_released, look.source, len(names), now):
             look.braked = why
-        elif not self._quiet:
-            await self._registry.db.jot(_believe, look.source, len(names), now)
         return frozenset(names)
 
     async def _select(self, look: Look, upstream: UpstreamRepository, names: frozenset[str] | None) -> None:
@@ -157,32 +168,32 @@ class Survey:
     async def _by_age(
         self, look: Look, upstream: UpstreamRepository, names: Iterable[str], chosen: Selected
     ) -> Selected:
-        """The selection with the times that it needs; they are read once for each digest."""
+        """The selection with the times that it needs; they are read once for each digest. Raises `ClientError`."""
         assert look.rule.selector is not None
-        await self._heads(look, upstream, chosen.needs_created)
+        absent = await self._heads(look, upstream, chosen.needs_created)
         digests = {tag: look.seen[tag].digest for tag in chosen.needs_created if tag in look.seen}
+        unknown = len(chosen.needs_created) - len(digests) - len(absent)
+        if unknown:  # Any of them may be among the newest.
+            raise ClientError(f"{unknown} tags could not be asked for, so which are the newest is not known")
         created = await self._ages.of(upstream, digests)
         return select(look.rule.selector, set(names) - (set(chosen.needs_created) - created.keys()), created)
 
     async def _heads(self, look: Look, upstream: UpstreamRepository, tags: Sequence[str]) -> set[str]:
         """Ask for each of the tags; which of them upstream says not to have."""
         found: dict[str, Digest | None] = {}
-        waiting = iter(tags)
 
-        async def ask() -> None:
-            for tag in waiting:
-                try:
-                    self._check_up(look.source.host)
-                    head = await upstream.head_manifest(tag)
-                except ClientError as error:
-                    self._note_down(look.source.host, error)
-                    look.failed(tag, str(error))
-                else:
-                    found[tag] = None if head is None else head.digest
+        async def ask(tag: str) -> None:
+            try:
+                self._answering.check(look.source.host)
+                head = await upstream.head_manifest(tag)
+            except ClientError as error:
+                self._answering.failed(look.source.host, error)
+                look.failed(tag, str(error))
+            else:
+                self._answering.answered(look.source.host)
+                found[tag] = None if head is None else head.digest
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(_AT_ONCE, len(tags))):
-                group.create_task(ask())
+        await side_by_side.each(ask, tags, min(_AT_ONCE, len(tags)))
         now = self._registry.clock.now()
         known = await self._registry.db.read(sightings.of_tags, look.source, found)
         if not self._quiet:
@@ -197,22 +208,18 @@ class Survey:
     async def with_new_referrers(self, look: Look, tags: Mapping[str, Digest]) -> set[str]:
         """Those of the tags, which are as upstream has them, that have a referrer there which is not here."""
         found: set[str] = set()
-        waiting = iter(tags.items())
         upstream = await self._upstreams.repository(look.source.host, look.source.repository, Purpose.RUNS)
 
-        async def ask() -> None:
-            for tag, digest in waiting:
-                try:
-                    self._check_up(look.source.host)
-                    if await self._has_new(look, upstream, digest):
-                        found.add(tag)
-                except ClientError as error:
-                    self._note_down(look.source.host, error)
-                    look.failed(tag, str(error))
+        async def ask(tag: str) -> None:
+            try:
+                self._answering.check(look.source.host)
+                if await self._has_new(look, upstream, tags[tag]):
+                    found.add(tag)
+            except ClientError as error:
+                self._answering.failed(look.source.host, error)
+                look.failed(tag, str(error))
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(_AT_ONCE, len(tags))):
-                group.create_task(ask())
+        await side_by_side.each(ask, tags, min(_AT_ONCE, len(tags)))
         return found
 
     async def _has_new(self, look: Look, upstream: UpstreamRepository, subject: Digest) -> bool:
@@ -222,40 +229,44 @@ class Survey:
                 digest = referrer.descriptor.digest
                 if not await db.read(holdings.is_whole, look.repository, digest, rule.platforms):
                     return True
-        here = await db.read(holdings.tags, look.repository)
         for suffix in COSIGN_SUFFIXES:
             tag = f"{subject.fallback_tag}.{suffix}"
             if look.upstream.tags is None or tag in look.upstream.tags:
                 head = await upstream.head_manifest(tag)
-                if head is not None and head.digest != here.get(tag):
+                if head is not None and await db.read(_may_bring, look, tag, head.digest):
                     return True
         return False
 
-    def _check_up(self, host: str) -> None:
-        if host in self._down:
-            raise ConnectionFailed(self._down[host], temporary=True)
-
-    def _note_down(self, host: str, error: ClientError) -> None:
-        if isinstance(error, ConnectionFailed):
-            self._down.setdefault(host, str(error))
+    async def offers_any(self, look: Look, lacking: Iterable[Digest]) -> bool:
+        """Whether upstream has any of what is lacking here of its images. Raises `ClientError`."""
+        upstream = await self._upstreams.repository(look.source.host, look.source.repository, Purpose.RUNS)
+        for digest in lacking:
+            self._answering.check(look.source.host)
+            if await upstream.head_manifest(digest) is not None or await upstream.has_blob(digest):
+                return True
+        return False
 
 
 # --- facts ------------------------------------------------------------------------------------------------------
 
 
 def _origins(tx: Transaction, look: Look) -> dict[str, TagOrigin]:
-    """What of the repository came from this source, and is this rule's or nobody's."""
-    known = origins.of_repository(tx, look.repository)
+    """What of the repository came from this source, and is this rule's or nobody's. What belongs to others goes with
+    them."""
+    known = {
+        tag: each
+        for tag, each in origins.of_repository(tx, look.repository).items()
+        if each.source == look.source and companions.subject(tag) is None
+    }
     if look.rule.selector is None:
         here = holdings.tags(tx, look.repository)
-        return {tag: each for tag, each in known.items() if each.source == look.source and tag in here}
-    return {
-        tag: each
-        for tag, each in known.items()
-        if each.source == look.source and each.image in (look.rule.label, None) and each.found_by != "cache"
-    }
+        return {tag: each for tag, each in known.items() if tag in here}
+    ours = (look.rule.label, None)
+    return {tag: each for tag, each in known.items() if each.image in ours and each.found_by != "cache"}
 
 
-def _believe(tx: Transaction, source: Source, listed: int, now: float) -> None:
-    sightings.record_list(tx, source, listed, now)
-    brake.clear(tx, source)
+def _may_bring(tx: Transaction, look: Look, tag: str, digest: Digest) -> bool:
+    """Whether the tag is another one here, and may be what upstream has."""
+    if holdings.tag(tx, look.repository, tag) == digest:
+        return False
+    return look.rule.overwrite or not holdings.is_theirs(tx, look.repository, tag, digest)

@@ -1,7 +1,8 @@
 """An image on its way from an upstream into a repository of ours: both ends of `client.copying`.
 
 Holds: what is here already is not asked for, so a manifest costs a pull only if its digest is neither here nor was read
-before; everything enters by the doors of `registry/`, as a push does.
+before; everything enters by the doors of `registry/`, as a push does; a tag that somebody pushed stays what it is, also
+one of a signature, and also if it was pushed while the image was on its way.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Repository:
     """The destination: a repository of ours, as somebody who is trusted to leave things out fills it.
 
     `shared`: upstream shows the source to everybody, so what is fetched from it may serve other repositories, too.
+    `overwrite`: tags that somebody pushed are no obstacle.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Repository:
         wanted: Sequence[Platform],
         *,
         shared: bool,
+        overwrite: bool,
     ) -> None:
         self._registry = registry
         self._fetches = fetches
@@ -87,8 +90,12 @@ class Repository:
         self._source = source
         self._wanted = wanted
         self._shared = shared
+        self._overwrite = overwrite
         #: What the source names and does not hold.
         self.missing: set[Digest] = set()
+        #: The tags that were set, and those that were left as they are.
+        self.tagged: dict[str, Digest] = {}
+        self.theirs: set[str] = set()
 
     async def head_manifest(self, target: str) -> Descriptor | None:
         """The manifest, if it is here with all that is wanted of it."""
@@ -110,6 +117,9 @@ class Repository:
 
     async def put_manifest(self, pushed: FetchedManifest, tag: str | None = None) -> None:
         """Store it. An index may lack the platforms that are not wanted, and what its source lacks, too."""
+        if tag is not None and await self._is_theirs(tag, pushed.digest):
+            self.theirs.add(tag)
+            return
         left_out = _left_out(pushed.manifest, self._wanted)
         await manifests.push(
             self._registry,
@@ -121,7 +131,12 @@ class Repository:
             [tag] if tag is not None else [],
             may_lack=left_out | self.missing,
         )
+        if tag is not None:
+            self.tagged[tag] = pushed.digest
         await self._registry.db.jot(drafts.forget, [pushed.digest])
+
+    async def _is_theirs(self, tag: str, digest: Digest) -> bool:
+        return not self._overwrite and await self._registry.db.read(holdings.is_theirs, self._name, tag, digest)
 
 
 class Picked(Choice):

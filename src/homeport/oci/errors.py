@@ -161,6 +161,19 @@ class Denied(RegistryError):
     code, status = "DENIED", 403
 
 
+class UpstreamsName(RegistryError):
+    """Names that begin so are another registry's, and nobody pushes there; a rule that begins with it may allow it."""
+
+    code, status = "DENIED", 403
+
+
+class NotANode(RegistryError):
+    """At this door nobody logs in: it is for nodes whose addresses are in `cache.networks`, and for what is public."""
+
+    code, status = "DENIED", 403
+    detail_in_message = True
+
+
 class TagImmutable(RegistryError):
     """This tag is immutable: it is neither moved to another image nor deleted."""
 

@@ -26,6 +26,8 @@ _HOST = re.compile(
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 DOCKER_HUB = "docker.io"
+#: Docker Hub's own images stand below this name there.
+LIBRARY = "library"
 
 
 def is_repository(name: str) -> bool:
@@ -57,6 +59,11 @@ def check_tag(name: str) -> str:
     return name
 
 
+def hub_name(repository: str) -> str:
+    """The repository's whole name at Docker Hub, where `alpine` is short for `library/alpine`."""
+    return repository if "/" in repository else f"{LIBRARY}/{repository}"
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """`host/repository:tag@digest` as a person writes it; with neither tag nor digest, the tag is `latest`."""
@@ -84,8 +91,8 @@ class Reference:
             raise NameInvalid(text[:160])
         if host in ("index.docker.io", "registry-1.docker.io"):
             host = DOCKER_HUB
-        if host == DOCKER_HUB and "/" not in path:
-            path = f"library/{path}"
+        if host == DOCKER_HUB:
+            path = hub_name(path)
         check_repository(path)
         if tag is None and digest is None:
             tag = "latest"

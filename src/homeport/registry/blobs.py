@@ -218,9 +218,9 @@ def _promise(tx: Transaction, registry: Registry, repository: str, digest: Diges
     return blob
 
 
-def _readable_source(tx: Transaction, digest: Digest, readable: Callable[[str], bool]) -> str | None:
+def _readable_source(tx: Transaction, digest: Digest, readable: Callable[[Transaction, str], bool]) -> str | None:
     rows = tx.all("SELECT repository FROM held_blobs WHERE digest = ? LIMIT ?", (digest, MOUNT_SOURCES_MAX))
-    return next((name for (name,) in rows if readable(name)), None)
+    return next((name for (name,) in rows if readable(tx, name)), None)
 
 
 def _mount(
@@ -487,17 +487,17 @@ async def mount(
     repository: str,
     digest: Digest,
     source: str | None,
-    readable: Callable[[str], bool],
+    readable: Callable[[Transaction, str], bool],
 ) -> Blob | None:
     """Link a blob of another repository here, without its bytes moving; None where that can't be.
 
-    `readable` tells whether the caller may pull from a repository: what they may not read is not there for them
+    `readable` is the fact whether the caller may pull from a repository: what they may not read is not there for them
     (CVE-2024-39897). Without a `source` any repository will do that they may read.
     """
     registry.check_writable()
     if source is None:
         source = await registry.db.read(_readable_source, digest, readable)
-    elif not readable(source):
+    elif not await registry.db.read(readable, source):
         source = None
     blob = await registry.db.read(find, source, digest) if source is not None else None
     if source is None or blob is None or not await is_whole(registry, blob):

@@ -1,17 +1,21 @@
 """Who may go on, and how those who may not are told to log in.
 
 Holds: a challenge never tells whether the repository exists. Whoever has no credentials, or a bearer token that lacks
-the scope, is asked to get a token; whoever logged in with a password and has no right is told so (403).
+the scope, is asked to get a token; whoever logged in with a password and has no right is told so (403). At the mirror
+door nobody is asked to log in: nodes would begin to send credentials that are for other registries.
 Sources: Docker's token authentication specification; RFC 6750, section 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NoReturn
 
-from homeport.auth.actors import ANONYMOUS, Actor
-from homeport.auth.permissions import Policy, Right, may
-from homeport.oci.errors import Denied, Unauthorized
+from homeport.auth.actors import Actor
+from homeport.auth.permissions import Policy, Right, held, is_upstreams, may, unscoped
+from homeport.db.database import Transaction
+from homeport.oci.errors import Denied, NotANode, Unauthorized, UpstreamsName
+from homeport.registry import visibility
 from homeport.server.context import Call, Context
 from homeport.server.http import Headers, Request
 from homeport.server.proxies import base_url
@@ -43,17 +47,40 @@ class Challenge(Exception):
         return [(b"www-authenticate", value.encode("latin-1", "replace"))]
 
 
-def require(call: Call, *needed: Right) -> None:
+async def require(call: Call, *needed: Right) -> None:
     """Go on only if the caller has all these rights on the call's repository."""
-    policy = call.context.policy
+    found = held(call.context.policy, call.actor, call.repository)
     for right in needed:
-        if not may(policy, call.actor, right, call.repository):
-            refuse(call.actor, f"repository:{call.repository}:{_actions(needed)}")
+        if right not in found.rights:
+            _refuse(call, needed)
+    as_anybody = found.pulls_as_anybody and Right.PULL in needed
+    if as_anybody and await call.registry.db.read(visibility.is_private, call.repository):
+        _refuse(call, needed)
 
 
-def refuse(actor: Actor, scope: str) -> None:
+def shown(tx: Transaction, policy: Policy, actor: Actor, repository: str) -> bool:
+    """Whether `actor` may pull from a repository that its request only mentions, whatever its bearer token is for.
+
+    Clients ask for a token before they know where a blob can be mounted from. What limits a token that was handed on
+    holds here, too.
+    """
+    found = held(policy, unscoped(actor), repository)
+    return Right.PULL in found.rights and not (found.pulls_as_anybody and visibility.is_private(tx, repository))
+
+
+def _refuse(call: Call, needed: tuple[Right, ...]) -> NoReturn:
+    policy, actor, repository = call.context.policy, call.actor, call.repository
+    if call.at_door:
+        raise NotANode(f"You ask from {call.request.address}, for {repository}")
+    pushes = Right.PUSH in needed and not may(policy, unscoped(actor), Right.PUSH, repository)
+    if pushes and is_upstreams(policy, repository) and actor.kind in {"user", "robot"}:
+        raise UpstreamsName(repository)
+    refuse(actor, f"repository:{repository}:{_actions(needed)}")
+
+
+def refuse(actor: Actor, scope: str) -> NoReturn:
     """Raise what tells `actor` how to get the right, if there is a way."""
-    if actor == ANONYMOUS:
+    if actor.is_nobody:
         raise Challenge(Unauthorized(scope), scope, None)
     if actor.scope is not None:
         raise Challenge(Unauthorized(scope), scope, "insufficient_scope")
@@ -67,9 +94,11 @@ def anonymous_may_everything(policy: Policy) -> bool:
     )
 
 
-def anonymous_may_pull_something(policy: Policy) -> bool:
-    """Whether there can be a repository that nobody has to log in for."""
-    return Right.PULL in policy.anonymous or any(
+def may_pull_something(policy: Policy, nobody: Actor) -> bool:
+    """Whether there can be a repository that this actor, who showed no credentials, has not to log in for."""
+    if Right.PULL in policy.anonymous or (nobody.kind == "node" and policy.cached):
+        return True
+    return any(
         rule.visibility == "public" or {Right.PULL, Right.ADMIN} & rule.allow.get("anonymous", frozenset())
         for rule in policy.rules
     )

@@ -13,7 +13,8 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from homeport.auth.actors import ANONYMOUS, Actor
+from homeport.auth.actors import Actor
+from homeport.mirror.nodes import DOOR_PATH
 from homeport.observe import Level
 from homeport.oci.errors import (
     BodyStalled,
@@ -24,7 +25,7 @@ from homeport.oci.errors import (
     Unsupported,
     UploadOutOfOrder,
 )
-from homeport.server import failures, routes, status, token
+from homeport.server import addressing, failures, routes, status, token
 from homeport.server.access import Challenge, anonymous_may_everything
 from homeport.server.api import errors as api_errors
 from homeport.server.context import PASSAGE, Call, Context, Handled, Passage
@@ -42,6 +43,7 @@ _PLAIN: Mapping[bytes, tuple[str, Callable[[Context], Awaitable[Response]]]] = {
     b"/metrics": ("metrics", status.metrics),
 }
 
+_DOOR = f"{DOOR_PATH}/".encode()
 _READING = ("GET", "HEAD")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -62,7 +64,8 @@ class Application:
         #: When the last request began, on the monotonic clock.
         self.asked_at = -math.inf
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, *, at_door: bool = False) -> None:
+        """Answer a request. `at_door`: it came to the address whose root is the mirror door."""
         if scope["type"] != "http":
             return
         context = self._context
@@ -74,10 +77,10 @@ class Application:
         request = self._request(scope, receive)
         handled = Handled()
         try:
-            if context.api is not None and scope["raw_path"].startswith(b"/api/"):
+            if context.api is not None and scope["raw_path"].startswith(b"/api/") and not at_door:
                 await self._mounted(context.api, scope, receive, send, Passage(request, handled))
             else:
-                await self._own(scope, send, request, handled)
+                await self._own(scope, send, request, handled, at_door=at_door)
         except Exception as error:
             # The answer has begun, so the client can only be told by cutting it off.
             handled.error = failures.as_registry_error(error).code
@@ -102,12 +105,13 @@ class Application:
             request.address = client_address(address, request.joined(b"x-forwarded-for"), options.trusted_proxies)
         return request
 
-    async def _own(self, scope: Scope, send: Send, request: Request, handled: Handled) -> None:
+    async def _own(self, scope: Scope, send: Send, request: Request, handled: Handled, *, at_door: bool) -> None:
         """Answer what is ours: the registry protocol, the token service, and how the server is."""
         self.in_front += 1
         try:
             self._check_size(scope)
-            response = await self._answer(scope["raw_path"], request, handled)
+            answer = self._at_door if at_door else self._answer
+            response = await answer(scope["raw_path"], request, handled)
         except Challenge as challenge:
             handled.error = challenge.error.code
             response = failures.response(challenge.error, challenge.headers(self._context, request))
@@ -163,6 +167,8 @@ class Application:
         context = self._context
         if path.startswith(b"/v2/") or path == b"/v2":
             return await self._registry(path, request, handled)
+        if path.startswith(_DOOR):
+            return await self._at_door(path[len(DOOR_PATH) :], request, handled, DOOR_PATH)
         if path == b"/token":
             handled.route = "token"
             if request.method not in token.METHODS:
@@ -183,27 +189,51 @@ class Application:
             return await self._version(request, handled)
         route = routes.read(path)
         handled.route = route.name
-        handlers = routes.HANDLERS[route.name]
-        handler = handlers.get(request.method) or (handlers.get("GET") if request.method == "HEAD" else None)
+        handler = routes.handler(route.name, request.method)
         if handler is None:
-            return _not_allowed(request, handlers)
+            return _not_allowed(request, routes.HANDLERS[route.name])
         handled.actor = await self._authenticate(request)
-        call = Call(context, request, handled.actor, route.repository, route.reference)
+        repository = addressing.meant(request, context.options, route.repository)
+        call = Call(context, request, handled.actor, repository, route.reference)
         try:
             return await handler(call)
         except UploadOutOfOrder as error:
             handled.error = error.code
             response = failures.response(error)
-            response.headers += session_headers(route.repository, route.reference, error.accepted_bytes or 0)
+            response.headers += session_headers(repository, route.reference, error.accepted_bytes or 0)
             return response
+
+    async def _at_door(self, path: bytes, request: Request, handled: Handled, before: str = "") -> Response:
+        """Answer a node, from the repositories of upstreams only. `before`: what stood before `path`.
+
+        Credentials are not looked at: they are for the registry that the node means (dockerd sends Docker Hub's).
+        """
+        context = self._context
+        if not context.options.upstreams or not (path.startswith(b"/v2/") or path == b"/v2"):
+            raise NotFound(path[:200].decode("ascii", "replace"))
+        if request.method not in _READING:
+            return _not_allowed(request, _READING)
+        handled.actor = context.logins.nobody(request.address)
+        if path in {b"/v2/", b"/v2"}:
+            handled.route = "version"
+            return json_response(200, {})
+        route = routes.read(path)
+        handler = routes.handler(route.name, request.method)
+        if handler is None or route.name not in routes.AT_DOOR:
+            raise NotFound(path[:200].decode("ascii", "replace"))
+        handled.route = route.name
+        repository = addressing.meant_at_door(request, context.options.upstreams, route.repository)
+        return await handler(
+            Call(context, request, handled.actor, repository, route.reference, f"{before}/v2", at_door=True)
+        )
 
     async def _version(self, request: Request, handled: Handled) -> Response:
         """GET `/v2/`: whether the client has to log in, and where. Source: distribution-spec, end-1."""
         if request.method not in _READING:
             return _not_allowed(request, _READING)
         handled.actor = await self._authenticate(request)
-        nobody = handled.actor == ANONYMOUS  # Whoever has an anonymous token has been to the token service.
-        if nobody and not anonymous_may_everything(self._context.policy):
+        # Whoever has an anonymous token has been to the token service.
+        if handled.actor.is_nobody and not anonymous_may_everything(self._context.policy):
             raise Challenge(Unauthorized(), None, None)
         return json_response(200, {})
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
 from typing import Final, NamedTuple
 
 from homeport.auth.actors import ANONYMOUS, Actor
 from homeport.auth.logins import Logins
+from homeport.auth.networks import Networks
 from homeport.auth.permissions import Policy
 from homeport.events import Origin
 from homeport.observe import Counters, Log
@@ -16,6 +16,7 @@ from homeport.registry.pulls import Pulls
 from homeport.registry.registry import Registry
 from homeport.registry.uploads import Sessions
 from homeport.server.http import AsgiApplication, Request
+from homeport.server.pullthrough import PullThrough
 
 #: Under this name the `Passage` of a request stands in its ASGI scope, for an application that is mounted.
 PASSAGE: Final = "homeport.passage"
@@ -27,13 +28,15 @@ class Options:
 
     #: The address under which clients reach this server, where it can't be seen from their requests.
     url: str | None = None
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    trusted_proxies: Networks = ()
     manifest_bytes_max: int = 4 * 1024 * 1024
     page_entries_max: int = 10_000
     header_bytes_max: int = 64 * 1024
     body_idle_seconds: float = 300.0
     #: The programs whose pulls do not count, as globs of their User-Agent.
     not_pulls: tuple[str, ...] = ()
+    #: The registries whose repositories are served as ours: their hosts, and the first parts of our names for them.
+    upstreams: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -51,6 +54,8 @@ class Context:
     counters: Counters = field(default_factory=Counters)
     #: The administration API, which answers below `/api/` (`server/api/application.py`); None where there is none.
     api: AsgiApplication | None = None
+    #: Who fetches what is not here, of repositories of other registries; None where nobody does.
+    cache: PullThrough | None = None
     #: Set while the server finishes what it has and takes nothing new.
     draining: bool = False
 
@@ -90,6 +95,16 @@ class Call(NamedTuple):
     repository: str
     #: The tag, digest or upload id of the path; empty where it has none.
     reference: str
+    #: What stands before the repository in the path under which the client reached it.
+    base: str = "/v2"
+    #: Whether it came in at the mirror door, where nobody logs in.
+    at_door: bool = False
+
+    @property
+    def cache(self) -> PullThrough | None:
+        """Who fetches what the repository lacks, if somebody does."""
+        cache = self.context.cache
+        return cache if cache is not None and cache.covers(self.repository) else None
 
     @property
     def registry(self) -> Registry:

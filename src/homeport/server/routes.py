@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from homeport.oci.errors import NotFound
@@ -40,10 +40,19 @@ HANDLERS: Mapping[str, Mapping[str, Handler]] = {
     "upload": {"GET": uploads.status, "PATCH": uploads.patch, "PUT": uploads.put, "DELETE": uploads.cancel},
 }
 
+#: The routes that are there at the mirror door.
+AT_DOOR: Final = frozenset({"manifest", "blob", "tags", "referrers"})
+
 #: Longer paths are read each time they come, so that what is remembered stays small.
 _REMEMBERED_BYTES_MAX = 512
 
 _ENCODED = re.compile(rb"%(?![0-9A-Fa-f]{2})|%2[Ff]|%5[Cc]|%[01][0-9A-Fa-f]|%7[Ff]")
+
+
+def handler(name: str, method: str) -> Handler | None:
+    """What answers requests of this method to the route; None: it has no such method."""
+    handlers = HANDLERS[name]
+    return handlers.get(method) or (handlers.get("GET") if method == "HEAD" else None)
 
 
 def read(raw_path: bytes) -> Route:

@@ -80,8 +80,8 @@ class BlobStore(ABC):
         """How many bytes the upload has; 0 for one that never got any."""
 
     @abstractmethod
-    async def read_upload(self, upload: str, offset: int) -> bytes:
-        """At most 1 MiB of what the upload has from `offset` on; nothing where no more has come yet.
+    async def read_upload(self, upload: str, offset: int, count: int) -> bytes:
+        """At most `count` bytes of what the upload has from `offset` on; none where no more have come yet.
 
         Also while it is appended to: of what `append` took all but the last `UNSEEN_BYTES_MAX` bytes are seen. Nobody
         has compared these bytes with a digest. Raises `UploadMissing` before the first byte, and once the upload was

@@ -101,8 +101,8 @@ class FilesystemStore(BlobStore):
         size = self._size_now(path) if upload in self._hashes else await self._read(self._folder.size, path)
         return size or 0
 
-    async def read_upload(self, upload: str, offset: int) -> bytes:
-        return await self._read(self._folder.read_upload, self._folder.upload_path(upload), offset)
+    async def read_upload(self, upload: str, offset: int, count: int) -> bytes:
+        return await self._read(self._folder.read_upload, self._folder.upload_path(upload), offset, count)
 
     async def digest(self, upload: str, algorithm: str) -> Digest:
         path = self._folder.upload_path(upload)

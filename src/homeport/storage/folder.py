@@ -176,11 +176,11 @@ class BlobFolder:
         """The bytes of the file; None if it is not there."""
         return self._disk.size(path)
 
-    def read_upload(self, path: Path, offset: int) -> bytes:
-        """At most `BATCH_BYTES` of what the upload has from `offset` on."""
+    def read_upload(self, path: Path, offset: int, count: int) -> bytes:
+        """At most `count` bytes of what the upload has from `offset` on."""
         handle = self._open_upload(path)
         try:
-            return self._disk.read(handle, BATCH_BYTES, offset)
+            return self._disk.read(handle, count, offset)
         finally:
             self._disk.close(handle)
 

@@ -76,8 +76,8 @@ class FailingStore(BlobStore):
     async def size(self, upload: str) -> int:
         return await self._do(self._store.size, upload)
 
-    async def read_upload(self, upload: str, offset: int) -> bytes:
-        return await self._do(self._store.read_upload, upload, offset)
+    async def read_upload(self, upload: str, offset: int, count: int) -> bytes:
+        return await self._do(self._store.read_upload, upload, offset, count)
 
     async def digest(self, upload: str, algorithm: str) -> Digest:
         return await self._do(self._store.digest, upload, algorithm)

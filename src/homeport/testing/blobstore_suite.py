@@ -85,7 +85,7 @@ async def content(store: BlobStore, location: str, start: int = 0, stop: int | N
 async def written(store: BlobStore, upload: str = UPLOAD) -> bytes:
     """What those see who read the upload now, from its beginning."""
     data = b""
-    while chunk := await store.read_upload(upload, len(data)):
+    while chunk := await store.read_upload(upload, len(data), MIB):
         assert len(chunk) <= MIB
         data += chunk
     return data
@@ -203,14 +203,15 @@ class BlobStoreSuite:
 
         await store.append(UPLOAD, 0, read_meanwhile())
         assert await written(store) == await written(other) == data
-        assert await store.read_upload(UPLOAD, len(data) - 5) == data[-5:]
-        assert await store.read_upload(UPLOAD, len(data)) == await store.read_upload(UPLOAD, 1 << 40) == b""
+        assert await store.read_upload(UPLOAD, 5, 7) == data[5:12]
+        assert await store.read_upload(UPLOAD, len(data) - 5, MIB) == data[-5:]
+        assert await store.read_upload(UPLOAD, len(data), 1) == await store.read_upload(UPLOAD, 1 << 40, 1) == b""
         await other.close()
 
     async def test_an_upload_that_has_ended_or_never_began_is_not_read(self, store: BlobStore) -> None:
         async def is_missing() -> bool:
             with pytest.raises(UploadMissing):
-                await store.read_upload(UPLOAD, 0)
+                await store.read_upload(UPLOAD, 0, 1)
             return True
 
         assert await is_missing()
@@ -290,7 +291,7 @@ class BlobStoreSuite:
         for call in (
             lambda: store.append(upload, 0, body(HELLO)),
             lambda: store.size(upload),
-            lambda: store.read_upload(upload, 0),
+            lambda: store.read_upload(upload, 0, 1),
             lambda: store.digest(upload, "sha256"),
             lambda: store.finish(upload, Digest.of(HELLO)),
             lambda: store.cancel(upload),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from homeport.client.ratelimits import Quota
+from homeport.client.ratelimits import PULLS_WINDOW_SECONDS_MIN, Quota
 from homeport.clock import Clock
 from homeport.db.database import Transaction
 
@@ -44,8 +44,10 @@ class Budget:
         self._changed = False
 
     def learned(self, quota: Quota) -> None:
-        """The upstream said so."""
-        window = float(quota.window_seconds or WINDOW_SECONDS)
+        """The upstream said so. What is full again in minutes is a limit of requests, and none of pulls."""
+        window = float(quota.window_seconds or 0)
+        if window < PULLS_WINDOW_SECONDS_MIN:
+            return
         now = self._clock.now()
         self._known = Standing(self.host, quota.limit, quota.remaining, window, quota.source, now)
         self._changed = True

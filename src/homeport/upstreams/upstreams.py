@@ -28,7 +28,7 @@ from homeport.upstreams import quotas
 from homeport.upstreams.quotas import Budget
 
 #: Somebody waits: better say soon that it does not work than be patient.
-HURRY: Final = Patience(attempts=2, longest_wait_seconds=2.0)
+HURRY: Final = Patience(attempts=2, longest_wait_seconds=2.0, total_seconds=8.0)
 #: How many requests people have under way at once at one upstream.
 PEOPLE_AT_ONCE: Final = 64
 

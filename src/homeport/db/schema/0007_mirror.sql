@@ -1,4 +1,4 @@
--- compatibility: 1
+-- compatibility: 6
 -- What is known of other registries, and what of it is here. Times are seconds since 1970 UTC. A host is written as in
 -- image names (docker.io, registry.lan:5000).
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from homeport.auth.actors import ANONYMOUS, Actor
+from homeport.auth.actors import Actor
 from homeport.auth.permissions import may_administer
 from homeport.events import Origin
 from homeport.oci.errors import BodyStalled, ManifestTooLarge, Unauthorized
@@ -53,7 +53,7 @@ async def administrator(services: ApiServices, request: Request) -> Actor:
     actor = await services.logins.authenticate(request.header(b"authorization"), request.address)
     if may_administer(actor):
         return actor
-    raise Unauthorized if actor == ANONYMOUS else NotAdministrator
+    raise Unauthorized if actor.is_nobody else NotAdministrator
 
 
 def parameters(model: type[M], request: Request, path: Mapping[str, str]) -> M:

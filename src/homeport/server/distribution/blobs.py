@@ -15,14 +15,22 @@ from homeport.server.conditions import is_known, range_applies
 from homeport.server.context import Call
 from homeport.server.http import Headers, Response
 from homeport.server.pullers import counts
+from homeport.server.pullthrough import Coming, PullThrough
 from homeport.server.ranges import ByteRange
 
 
 async def get(call: Call) -> Response:
     """GET of a blob, whole or in ranges."""
-    require(call, Right.PULL)
+    await require(call, Right.PULL)
     digest = Digest.parse(call.reference)
-    blob = await blobs.get(call.registry, call.repository, digest)
+    if (cache := call.cache) is not None:
+        found = await cache.blob(call.repository, digest)
+        await require(call, Right.PULL)  # Whether everybody may see it is known since upstream was asked.
+        if not isinstance(found, Blob):
+            return _coming(call, digest, found)
+        blob = found
+    else:
+        blob = await blobs.get(call.registry, call.repository, digest)
     headers = _headers(digest)
     if is_known(call.request, digest):
         return Response(304, headers)
@@ -32,12 +40,10 @@ async def get(call: Call) -> Response:
         try:
             asked = ranges.parse(header, blob.size)
         except RangeInvalid as error:
-            # RFC 9110, section 15.5.17: how much there is, for a client that is to ask again.
-            return failures.response(error, [(b"content-range", b"bytes */%d" % blob.size)])
+            return _outside(error, blob.size)
         if asked is not None:
             return _partial(call, blob, asked, headers)
-    if counts(call.request, call.context.options.not_pulls):
-        call.context.pulls.note(call.repository, digest, call.registry.clock.now())
+    _note(call, digest)
     headers.append((b"content-type", b"application/octet-stream"))
     path = call.registry.blobs.path(blob.location)
     body = path if path is not None else call.registry.blobs.read(blob.location)
@@ -46,10 +52,12 @@ async def get(call: Call) -> Response:
 
 async def head(call: Call) -> Response:
     """HEAD of a blob. Whoever may push relies on the answer, so it is also a promise that the blob stays for a day."""
-    require(call, Right.PULL)
+    await require(call, Right.PULL)
     digest = Digest.parse(call.reference)
-    if may(call.context.policy, call.actor, Right.PUSH, call.repository):
+    if not call.at_door and may(call.context.policy, call.actor, Right.PUSH, call.repository):
         blob = await blobs.get_and_keep(call.registry, call.repository, digest)
+    elif (cache := call.cache) is not None:
+        return await _head_through(call, cache, digest)
     else:
         blob = await blobs.get(call.registry, call.repository, digest)
     headers = _headers(digest)
@@ -62,7 +70,7 @@ async def head(call: Call) -> Response:
 
 async def delete(call: Call) -> Response:
     """DELETE of a blob from this repository."""
-    require(call, Right.DELETE)
+    await require(call, Right.DELETE)
     await blobs.delete(call.registry, call.origin, call.repository, Digest.parse(call.reference))
     return Response(202)
 
@@ -71,6 +79,48 @@ async def _check_whole(call: Call, blob: Blob) -> None:
     if not await blobs.is_whole(call.registry, blob):
         call.context.log.error("blob.damaged", digest=blob.digest, repository=call.repository)
         raise BlobUnknown(f"{blob.digest}: its bytes on disk are damaged or gone; push it again to mend it")
+
+
+async def _head_through(call: Call, cache: PullThrough, digest: Digest) -> Response:
+    """HEAD of a blob that upstream has, which is not fetched for that."""
+    size = await cache.blob_size(call.repository, digest)
+    await require(call, Right.PULL)  # Whether everybody may see it is known since upstream was asked.
+    headers = _headers(digest)
+    if is_known(call.request, digest):
+        return Response(304, headers)
+    headers.append((b"content-type", b"application/octet-stream"))
+    return Response(200, headers, b"", size)
+
+
+def _coming(call: Call, digest: Digest, blob: Coming) -> Response:
+    """A blob that is sent as it comes. Of many ranges the whole is sent: they would have to come in that order."""
+    headers = _headers(digest)
+    if is_known(call.request, digest):
+        return Response(304, headers)
+    headers.append((b"content-type", b"application/octet-stream"))
+    header = call.request.header(b"range")
+    if header is not None and range_applies(call.request, digest):
+        try:
+            asked = ranges.parse(header, blob.size)
+        except RangeInvalid as error:
+            return _outside(error, blob.size)
+        if asked is not None and len(asked) == 1:
+            (one,) = asked
+            headers.append((b"content-range", one.content_range(blob.size)))
+            return Response(206, headers, blob.read(one.start, one.stop), one.stop - one.start)
+    _note(call, digest)
+    return Response(200, headers, blob.read(0, blob.size), blob.size)
+
+
+def _outside(error: RangeInvalid, size: int) -> Response:
+    """416 with how much there is, for a client that is to ask again. Source: RFC 9110, section 15.5.17."""
+    return failures.response(error, [(b"content-range", b"bytes */%d" % size)])
+
+
+def _note(call: Call, digest: Digest) -> None:
+    """The blob is pulled, whole."""
+    if counts(call.request, call.context.options.not_pulls):
+        call.context.pulls.note(call.repository, digest, call.registry.clock.now())
 
 
 def _headers(digest: Digest) -> Headers:

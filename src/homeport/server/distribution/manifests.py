@@ -14,6 +14,7 @@ from homeport.server.conditions import is_known
 from homeport.server.context import Call
 from homeport.server.http import Response
 from homeport.server.pullers import counts
+from homeport.server.pullthrough import warned
 
 #: Tags that one push may set. The spec asks for ten at least.
 TAGS_MAX = 100
@@ -21,32 +22,39 @@ TAGS_MAX = 100
 
 async def get(call: Call) -> Response:
     """GET and HEAD of a manifest. `Accept` is not looked at: what was pushed is what is served."""
-    require(call, Right.PULL)
+    await require(call, Right.PULL)
     reference = call.reference
     if ":" in reference:
         Digest.parse(reference)
     else:
         check_tag(reference)
-    stored = await manifests.get(call.registry, call.repository, reference)
-    if call.request.method == "HEAD" and may(call.context.policy, call.actor, Right.PUSH, call.repository):
-        # Whoever may push relies on it being here (an index that names it may come hours later), as with blobs.
-        await blobs.get_and_keep(call.registry, call.repository, stored.digest)
+    size = warning = None
+    if (cache := call.cache) is not None:
+        served = await cache.manifest(call.repository, reference, head=call.request.method == "HEAD")
+        await require(call, Right.PULL)  # Whether everybody may see it is known since upstream was asked.
+        stored, size, warning = served.stored, served.size, served.warning
+    else:
+        stored = await manifests.get(call.registry, call.repository, reference)
+        if call.request.method == "HEAD" and may(call.context.policy, call.actor, Right.PUSH, call.repository):
+            # Whoever may push relies on it being here (an index that names it may come hours later), as with blobs.
+            await blobs.get_and_keep(call.registry, call.repository, stored.digest)
     digest = stored.digest.encode()
     headers = [
         (b"content-type", stored.media_type.encode("latin-1")),
         (b"docker-content-digest", digest),
         (b"etag", b'"%b"' % digest),
+        *warned(warning),
     ]
     if is_known(call.request, stored.digest):
         return Response(304, headers)
     if call.request.method == "GET" and counts(call.request, call.context.options.not_pulls):
         call.context.pulls.note(call.repository, reference, call.registry.clock.now())
-    return Response(200, headers, stored.data)
+    return Response(200, headers, stored.data, size)
 
 
 async def put(call: Call) -> Response:
     """PUT of a manifest under a tag or a digest; with a digest, any number of tags as `tag=` parameters."""
-    require(call, Right.PULL, Right.PUSH)
+    await require(call, Right.PULL, Right.PUSH)
     call.registry.check_writable()
     content_type = call.request.header(b"content-type")
     if content_type is None:
@@ -73,7 +81,7 @@ async def put(call: Call) -> Response:
 
 async def delete(call: Call) -> Response:
     """DELETE of a tag, or of a manifest with all its tags."""
-    require(call, Right.DELETE)
+    await require(call, Right.DELETE)
     if ":" in call.reference:
         await manifests.delete(call.registry, call.origin, call.repository, Digest.parse(call.reference))
     else:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-from homeport.auth.permissions import Right, listable
+from homeport.auth.permissions import Right
+from homeport.db.database import Transaction
 from homeport.oci.digest import ENCODED_CHARACTERS, Digest
 from homeport.oci.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid, RangeInvalid, SizeInvalid
 from homeport.oci.reference import is_repository
 from homeport.registry import blobs, uploads
-from homeport.server.access import require
+from homeport.server.access import require, shown
 from homeport.server.context import Call
 from homeport.server.http import Headers, Response
 
@@ -20,7 +21,7 @@ _UPLOAD = re.compile(r"[0-9a-f]{32}")
 
 async def start(call: Call) -> Response:
     """POST: a mount, a whole blob in one request, or a new session."""
-    require(call, Right.PULL, Right.PUSH)
+    await require(call, Right.PULL, Right.PUSH)
     call.registry.check_writable()
     algorithm = call.request.parameter("digest-algorithm")
     if algorithm is not None and algorithm not in ENCODED_CHARACTERS:
@@ -49,7 +50,7 @@ async def start(call: Call) -> Response:
 
 async def status(call: Call) -> Response:
     """GET: how far the session is."""
-    require(call, Right.PULL, Right.PUSH)
+    await require(call, Right.PULL, Right.PUSH)
     upload = _upload(call)
     size = await uploads.size(call.registry, call.origin, call.repository, upload)
     return Response(204, session_headers(call.repository, upload, size))
@@ -57,7 +58,7 @@ async def status(call: Call) -> Response:
 
 async def patch(call: Call) -> Response:
     """PATCH: a chunk with its place, or everything that is left without one, as docker sends it."""
-    require(call, Right.PULL, Right.PUSH)
+    await require(call, Right.PULL, Right.PUSH)
     call.registry.check_writable()
     upload = _upload(call)
     offset, length = _content_range(call)
@@ -76,7 +77,7 @@ async def patch(call: Call) -> Response:
 
 async def put(call: Call) -> Response:
     """PUT: the end of the session, perhaps with the last chunk, and the digest of it all."""
-    require(call, Right.PULL, Right.PUSH)
+    await require(call, Right.PULL, Right.PUSH)
     call.registry.check_writable()
     upload = _upload(call)
     promised = call.request.parameter("digest")
@@ -100,7 +101,7 @@ async def put(call: Call) -> Response:
 
 async def cancel(call: Call) -> Response:
     """DELETE: forget the session. One's own, so it needs the right to push and not the right to delete."""
-    require(call, Right.PULL, Right.PUSH)
+    await require(call, Right.PULL, Right.PUSH)
     await uploads.cancel(call.registry, call.context.sessions, call.origin, call.repository, _upload(call))
     return Response(204)
 
@@ -110,16 +111,11 @@ async def _mount(call: Call, digest: Digest) -> Response | None:
     if source is not None and not is_repository(source):
         return None
     policy, actor = call.context.policy, call.actor
-    mounted = await blobs.mount(
-        call.registry,
-        call.origin,
-        call.repository,
-        digest,
-        source,
-        # What the caller may read, whatever the scope of its bearer token: clients ask for that before they know where
-        # a blob can be mounted from. What limits a token that was handed on holds here too.
-        lambda name: listable(policy, actor, name),
-    )
+
+    def readable(tx: Transaction, name: str) -> bool:
+        return shown(tx, policy, actor, name)
+
+    mounted = await blobs.mount(call.registry, call.origin, call.repository, digest, source, readable)
     return _created(call, digest) if mounted is not None else None
 
 
