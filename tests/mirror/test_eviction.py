@@ -44,7 +44,7 @@ def large(number: int, *shared: bytes) -> Image:
     return image([*shared, bytes([number]) * LARGE], config=b'{"large":%d}' % number)
 
 
-class Caching(Cleaning):
+class Evicting(Cleaning):
     """A registry with a cache in it."""
 
     def open(self) -> None:
@@ -111,8 +111,8 @@ class Caching(Cleaning):
 
 
 @pytest.fixture
-async def caching(tmp_path: Path) -> AsyncIterator[Caching]:
-    found = Caching(tmp_path / "data")
+async def evicting(tmp_path: Path) -> AsyncIterator[Evicting]:
+    found = Evicting(tmp_path / "data")
     await settle(found, found.guard)
     yield found
     await found.close()
@@ -121,244 +121,244 @@ async def caching(tmp_path: Path) -> AsyncIterator[Caching]:
 # --- what nobody pulls ------------------------------------------------------------------------------------------
 
 
-async def test_what_nobody_pulled_for_a_month_goes_by_the_way_of_everything(caching: Caching) -> None:
-    await caching.fetch(ONE, "3.20")
-    assert await caching.evict(29 * DAY) == 0
-    assert await caching.evict(2 * DAY) == 1
-    assert await caching.reasons() == [("3.20", "nobody pulled it for 30 days")]
-    assert await caching.registry.db.read(origins.find, ALPINE, "3.20") is None
+async def test_what_nobody_pulled_for_a_month_goes_by_the_way_of_everything(evicting: Evicting) -> None:
+    await evicting.fetch(ONE, "3.20")
+    assert await evicting.evict(29 * DAY) == 0
+    assert await evicting.evict(2 * DAY) == 1
+    assert await evicting.reasons() == [("3.20", "nobody pulled it for 30 days")]
+    assert await evicting.registry.db.read(origins.find, ALPINE, "3.20") is None
     # The bytes are here for the grace, then in the trash, then gone.
-    assert ONE.digest in await caching.digests(ALPINE)
-    await caching.sweep_after(caching.registry.rules.untagged_seconds)
-    assert await caching.digests(ALPINE) == set()
-    assert caching.trash() != []
-    await caching.sweep_after(caching.registry.rules.trash_seconds + HOUR)
-    await caching.sweep()
-    assert caching.trash() == []
+    assert ONE.digest in await evicting.digests(ALPINE)
+    await evicting.sweep_after(evicting.registry.rules.untagged_seconds)
+    assert await evicting.digests(ALPINE) == set()
+    assert evicting.trash() != []
+    await evicting.sweep_after(evicting.registry.rules.trash_seconds + HOUR)
+    await evicting.sweep()
+    assert evicting.trash() == []
 
 
 @pytest.mark.parametrize("reference", ["latest", BOTH.digest, ONE.digest])
-async def test_a_pull_of_the_tag_its_digest_or_a_platform_keeps_it(caching: Caching, reference: str) -> None:
-    await caching.fetch(BOTH, "latest")
-    caching.pass_time(20 * DAY)
-    caching.note(reference)
-    assert await caching.evict(20 * DAY) == 0
-    assert await caching.evict(11 * DAY) == 1
+async def test_a_pull_of_the_tag_its_digest_or_a_platform_keeps_it(evicting: Evicting, reference: str) -> None:
+    await evicting.fetch(BOTH, "latest")
+    evicting.pass_time(20 * DAY)
+    evicting.note(reference)
+    assert await evicting.evict(20 * DAY) == 0
+    assert await evicting.evict(11 * DAY) == 1
 
 
-async def test_a_pull_that_is_only_in_memory_keeps_it(caching: Caching) -> None:
-    await caching.fetch(ONE, "3.20")
-    caching.pass_time(31 * DAY)
-    caching.note("3.20")
-    assert await caching.evict(1) == 0
+async def test_a_pull_that_is_only_in_memory_keeps_it(evicting: Evicting) -> None:
+    await evicting.fetch(ONE, "3.20")
+    evicting.pass_time(31 * DAY)
+    evicting.note("3.20")
+    assert await evicting.evict(1) == 0
 
 
 @pytest.mark.parametrize("found_by", ["mirror", "name"])
-async def test_what_was_not_fetched_because_somebody_asked_stays(caching: Caching, found_by: FoundBy) -> None:
-    await caching.fetch(ONE, "3.20", found_by=found_by)
-    assert await caching.evict() == 0
+async def test_what_was_not_fetched_because_somebody_asked_stays(evicting: Evicting, found_by: FoundBy) -> None:
+    await evicting.fetch(ONE, "3.20", found_by=found_by)
+    assert await evicting.evict() == 0
 
 
-async def test_what_somebody_pushed_stays(caching: Caching) -> None:
-    await caching.push(ONE, "own", repository=ALPINE)
-    await caching.fetch(TWO, "3.20")
-    await caching.push(THREE, "3.20", repository=ALPINE)
-    assert await caching.evict() == 0
+async def test_what_somebody_pushed_stays(evicting: Evicting) -> None:
+    await evicting.push(ONE, "own", repository=ALPINE)
+    await evicting.fetch(TWO, "3.20")
+    await evicting.push(THREE, "3.20", repository=ALPINE)
+    assert await evicting.evict() == 0
 
 
-async def test_what_is_protected_immutable_or_in_use_stays(caching: Caching) -> None:
-    await caching.fetch(ONE, "1.0")
-    await caching.fetch(TWO, "2.0", NGINX)
-    await caching.fetch(BOTH, "3.0", "ghcr.io/team/app")
+async def test_what_is_protected_immutable_or_in_use_stays(evicting: Evicting) -> None:
+    await evicting.fetch(ONE, "1.0")
+    await evicting.fetch(TWO, "2.0", NGINX)
+    await evicting.fetch(BOTH, "3.0", "ghcr.io/team/app")
     use = Use("service web", "task", "ghcr.io/team/app:3.0", ONE.digest)
-    await caching.registry.db.write(report, caching.clock, "swarm", [use], 2)
-    caching.rule(retention=Retention(immutable=(ImmutableTags(ALPINE, ("1.*",)),), protected=(NGINX,)))
-    assert await caching.evict() == 0
-    caching.rule(retention=Retention(), engines=("swarm", "one that never told"))
-    assert await caching.evict() == 0
-    caching.rule(engines=("swarm",))
-    assert await caching.evict() == 1
-    assert [await caching.left(each) for each in (ALPINE, NGINX, "ghcr.io/team/app")] == [["1.0"], [], ["3.0"]]
+    await evicting.registry.db.write(report, evicting.clock, "swarm", [use], 2)
+    evicting.rule(retention=Retention(immutable=(ImmutableTags(ALPINE, ("1.*",)),), protected=(NGINX,)))
+    assert await evicting.evict() == 0
+    evicting.rule(retention=Retention(), engines=("swarm", "one that never told"))
+    assert await evicting.evict() == 0
+    evicting.rule(engines=("swarm",))
+    assert await evicting.evict() == 1
+    assert [await evicting.left(each) for each in (ALPINE, NGINX, "ghcr.io/team/app")] == [["1.0"], [], ["3.0"]]
 
 
-async def test_a_signature_goes_with_its_image(caching: Caching) -> None:
+async def test_a_signature_goes_with_its_image(evicting: Evicting) -> None:
     signature = image([b"signature"], config=b'{"signs":1}')
-    await caching.fetch(ONE, "3.20")
-    await caching.fetch(signature, f"sha256-{ONE.digest.encoded}.sig")
-    caching.pass_time(20 * DAY)
-    caching.note("3.20")
-    assert await caching.evict(20 * DAY) == 0
-    assert await caching.evict(20 * DAY) == 1
-    await caching.sweep_after(caching.registry.rules.untagged_seconds + HOUR)
-    assert await caching.left() == []
-    assert await caching.digests(ALPINE) == set()
+    await evicting.fetch(ONE, "3.20")
+    await evicting.fetch(signature, f"sha256-{ONE.digest.encoded}.sig")
+    evicting.pass_time(20 * DAY)
+    evicting.note("3.20")
+    assert await evicting.evict(20 * DAY) == 0
+    assert await evicting.evict(20 * DAY) == 1
+    await evicting.sweep_after(evicting.registry.rules.untagged_seconds + HOUR)
+    assert await evicting.left() == []
+    assert await evicting.digests(ALPINE) == set()
 
 
-async def test_nothing_goes_while_it_could_not_come_back(caching: Caching) -> None:
+async def test_nothing_goes_while_it_could_not_come_back(evicting: Evicting) -> None:
     """Nor where nobody wants it to."""
-    await caching.fetch(ONE, "3.20")
-    caching.limit(offline=True)
-    assert await caching.evict() == 0
-    caching.limit(evict_after="never")
-    assert await caching.evict() == 0
+    await evicting.fetch(ONE, "3.20")
+    evicting.limit(offline=True)
+    assert await evicting.evict() == 0
+    evicting.limit(evict_after="never")
+    assert await evicting.evict() == 0
 
 
-async def test_nothing_goes_while_the_clock_is_in_doubt_or_nothing_may_change(caching: Caching) -> None:
-    await caching.fetch(ONE, "3.20")
-    caching.rule(read_only="a move")
-    assert await caching.evict() == 0
-    caching.rule(read_only=None)
-    caching.clock.wrong = 100 * DAY
-    assert await caching.evictor.step() == 0
-    assert await caching.left() == ["3.20"]
+async def test_nothing_goes_while_the_clock_is_in_doubt_or_nothing_may_change(evicting: Evicting) -> None:
+    await evicting.fetch(ONE, "3.20")
+    evicting.rule(read_only="a move")
+    assert await evicting.evict() == 0
+    evicting.rule(read_only=None)
+    evicting.clock.wrong = 100 * DAY
+    assert await evicting.evictor.step() == 0
+    assert await evicting.left() == ["3.20"]
 
 
-async def test_what_is_pulled_between_decision_and_removal_stays(caching: Caching) -> None:
-    await caching.fetch(ONE, "a")
-    await caching.fetch(TWO, "b")
-    caching.pass_time(31 * DAY)
-    page = await caching.registry.db.read(eviction._page, ("", ""), 0.0)
-    caching.note("a")
-    await caching.flush()
-    removed = await caching.registry.db.write(eviction._evict, caching.registry, page.tags, "it is old")
+async def test_what_is_pulled_between_decision_and_removal_stays(evicting: Evicting) -> None:
+    await evicting.fetch(ONE, "a")
+    await evicting.fetch(TWO, "b")
+    evicting.pass_time(31 * DAY)
+    page = await evicting.registry.db.read(eviction._page, ("", ""), 0.0)
+    evicting.note("a")
+    await evicting.flush()
+    removed = await evicting.registry.db.write(eviction._evict, evicting.registry, page.tags, "it is old")
     assert removed == 1
-    assert await caching.left() == ["a"]
+    assert await evicting.left() == ["a"]
     # Done again, as after a power cut that came before the disk had it.
-    assert await caching.registry.db.write(eviction._evict, caching.registry, page.tags, "it is old") == 0
+    assert await evicting.registry.db.write(eviction._evict, evicting.registry, page.tags, "it is old") == 0
 
 
-async def test_what_is_pulled_within_the_grace_is_whole(caching: Caching) -> None:
-    await caching.fetch(ONE, "3.20")
-    assert await caching.evict() == 1
-    await caching.sweep_after(6 * DAY)
-    await caching.fetch(ONE, "3.20")
-    await caching.sweep_after(8 * DAY)
-    await caching.pull(ONE, "3.20", ALPINE)
-    assert await caching.evict(29 * DAY) == 1
+async def test_what_is_pulled_within_the_grace_is_whole(evicting: Evicting) -> None:
+    await evicting.fetch(ONE, "3.20")
+    assert await evicting.evict() == 1
+    await evicting.sweep_after(6 * DAY)
+    await evicting.fetch(ONE, "3.20")
+    await evicting.sweep_after(8 * DAY)
+    await evicting.pull(ONE, "3.20", ALPINE)
+    assert await evicting.evict(29 * DAY) == 1
 
 
-async def test_a_layer_of_an_image_that_was_pushed_stays(caching: Caching) -> None:
-    await caching.fetch(ONE, "3.20")
-    await caching.push(TWO, "latest", repository="team/app")
-    assert await caching.evict() == 1
-    await caching.sweep_after(30 * DAY)
-    await caching.sweep_after(30 * DAY)
-    await caching.pull(TWO, "latest", "team/app")
-    assert await caching.state(Digest.of(BASE)) == "live"
-    assert await caching.state(Digest.of(b"own 0")) is None
+async def test_a_layer_of_an_image_that_was_pushed_stays(evicting: Evicting) -> None:
+    await evicting.fetch(ONE, "3.20")
+    await evicting.push(TWO, "latest", repository="team/app")
+    assert await evicting.evict() == 1
+    await evicting.sweep_after(30 * DAY)
+    await evicting.sweep_after(30 * DAY)
+    await evicting.pull(TWO, "latest", "team/app")
+    assert await evicting.state(Digest.of(BASE)) == "live"
+    assert await evicting.state(Digest.of(b"own 0")) is None
 
 
-async def test_records_of_tags_that_are_gone_go_a_day_later(caching: Caching) -> None:
+async def test_records_of_tags_that_are_gone_go_a_day_later(evicting: Evicting) -> None:
     """Until then the tag may be about to come."""
-    await caching.fetch(ONE, "3.20")
-    await tags.delete(caching.registry, ADA, ALPINE, "3.20")
-    await caching.evict(HOUR)
-    assert await caching.registry.db.read(origins.find, ALPINE, "3.20") is not None
-    await caching.evict(DAY)
-    assert await caching.registry.db.read(origins.find, ALPINE, "3.20") is None
+    await evicting.fetch(ONE, "3.20")
+    await tags.delete(evicting.registry, ADA, ALPINE, "3.20")
+    await evicting.evict(HOUR)
+    assert await evicting.registry.db.read(origins.find, ALPINE, "3.20") is not None
+    await evicting.evict(DAY)
+    assert await evicting.registry.db.read(origins.find, ALPINE, "3.20") is None
 
 
-async def test_all_pages_are_looked_at(caching: Caching, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_pages_are_looked_at(evicting: Evicting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eviction, "PAGE", 3)
     for number in range(8):
-        await caching.fetch(ONE, f"3.{number}")
-    assert await caching.evict() == 8
+        await evicting.fetch(ONE, f"3.{number}")
+    assert await evicting.evict() == 8
 
 
 # --- how much it holds ------------------------------------------------------------------------------------------
 
 
-async def test_what_was_pulled_the_longest_ago_goes_until_the_rest_fits(caching: Caching) -> None:
+async def test_what_was_pulled_the_longest_ago_goes_until_the_rest_fits(evicting: Evicting) -> None:
     for number in range(4):
-        await caching.fetch(large(number), f"v{number}")
-        caching.pass_time(HOUR)
-    caching.note("v0")
-    caching.limit(size=2 * LARGE + 8 * KIB)
-    assert await caching.evict(2 * HOUR) == 2
-    assert await caching.left() == ["v0", "v3"]
-    assert await caching.reasons() == [("v1", eviction.FULL), ("v2", eviction.FULL)]
+        await evicting.fetch(large(number), f"v{number}")
+        evicting.pass_time(HOUR)
+    evicting.note("v0")
+    evicting.limit(size=2 * LARGE + 8 * KIB)
+    assert await evicting.evict(2 * HOUR) == 2
+    assert await evicting.left() == ["v0", "v3"]
+    assert await evicting.reasons() == [("v1", eviction.FULL), ("v2", eviction.FULL)]
     # What is going already is not counted again.
-    assert await caching.evict(HOUR) == 0
+    assert await evicting.evict(HOUR) == 0
 
 
-async def test_what_fits_stays(caching: Caching) -> None:
+async def test_what_fits_stays(evicting: Evicting) -> None:
     for number in range(3):
-        await caching.fetch(large(number), f"v{number}")
-    caching.limit(size="1MiB")
-    assert await caching.evict(2 * HOUR) == 0
+        await evicting.fetch(large(number), f"v{number}")
+    evicting.limit(size="1MiB")
+    assert await evicting.evict(2 * HOUR) == 0
 
 
-async def test_what_images_share_counts_once_and_goes_with_the_last_of_them(caching: Caching) -> None:
+async def test_what_images_share_counts_once_and_goes_with_the_last_of_them(evicting: Evicting) -> None:
     shared = b"s" * LARGE
     for number, repository in enumerate((ALPINE, NGINX, ALPINE)):
-        await caching.fetch(large(number, shared), f"v{number}", repository)
-        caching.pass_time(HOUR)
-    await caching.fetch(large(2, shared), "same", NGINX)
-    caching.limit(size=4 * LARGE + 16 * KIB)
-    assert await caching.evict(2 * HOUR) == 0
-    caching.limit(size=3 * LARGE + 16 * KIB)
-    assert await caching.evict(HOUR) == 1
-    assert [await caching.left(each) for each in (ALPINE, NGINX)] == [["v2"], ["same", "v1"]]
-    await caching.sweep_after(30 * DAY)
-    await caching.pull(large(1, shared), "v1", NGINX)
+        await evicting.fetch(large(number, shared), f"v{number}", repository)
+        evicting.pass_time(HOUR)
+    await evicting.fetch(large(2, shared), "same", NGINX)
+    evicting.limit(size=4 * LARGE + 16 * KIB)
+    assert await evicting.evict(2 * HOUR) == 0
+    evicting.limit(size=3 * LARGE + 16 * KIB)
+    assert await evicting.evict(HOUR) == 1
+    assert [await evicting.left(each) for each in (ALPINE, NGINX)] == [["v2"], ["same", "v1"]]
+    await evicting.sweep_after(30 * DAY)
+    await evicting.pull(large(1, shared), "v1", NGINX)
 
 
-async def test_what_others_hold_as_well_takes_no_room(caching: Caching) -> None:
+async def test_what_others_hold_as_well_takes_no_room(evicting: Evicting) -> None:
     shared = b"s" * LARGE
-    await caching.fetch(large(0, shared), "old")
-    await caching.fetch(large(1, shared), "new")
-    await caching.fetch(large(2), "mirrored", found_by="mirror")
-    await caching.fetch(large(2), "same")
-    caching.limit(size=2 * LARGE + 8 * KIB)
+    await evicting.fetch(large(0, shared), "old")
+    await evicting.fetch(large(1, shared), "new")
+    await evicting.fetch(large(2), "mirrored", found_by="mirror")
+    await evicting.fetch(large(2), "same")
+    evicting.limit(size=2 * LARGE + 8 * KIB)
     # Nobody else has the layer that both share: 3 x 64 KiB.
-    assert await caching.evict(2 * HOUR) == 1
-    assert await caching.left() == ["mirrored", "new", "same"]
-    await caching.fetch(large(0, shared), "old")
-    await caching.push(image([shared]), "latest", repository="team/app")
-    assert await caching.evict(2 * HOUR) == 0
+    assert await evicting.evict(2 * HOUR) == 1
+    assert await evicting.left() == ["mirrored", "new", "same"]
+    await evicting.fetch(large(0, shared), "old")
+    await evicting.push(image([shared]), "latest", repository="team/app")
+    assert await evicting.evict(2 * HOUR) == 0
 
 
-async def test_what_was_pulled_just_now_stays_however_full_it_is(caching: Caching) -> None:
-    await caching.fetch(large(0), "old")
-    caching.pass_time(2 * HOUR)
-    await caching.fetch(large(1), "new")
-    caching.limit(size=1 * KIB)
-    assert await caching.evict(60) == 1
-    assert await caching.left() == ["new"]
+async def test_what_was_pulled_just_now_stays_however_full_it_is(evicting: Evicting) -> None:
+    await evicting.fetch(large(0), "old")
+    evicting.pass_time(2 * HOUR)
+    await evicting.fetch(large(1), "new")
+    evicting.limit(size=1 * KIB)
+    assert await evicting.evict(60) == 1
+    assert await evicting.left() == ["new"]
 
 
-async def test_platforms_and_what_belongs_to_an_image_count_with_it(caching: Caching) -> None:
+async def test_platforms_and_what_belongs_to_an_image_count_with_it(evicting: Evicting) -> None:
     subject = index([large(0), large(1)])
     attestation = image([b"a" * LARGE], config=b'{"a":1}', subject=subject)
-    await caching.fetch(large(9), "old")
-    caching.pass_time(HOUR)
-    await caching.fetch(subject, "new")
-    await caching.push(attestation, repository=ALPINE)
-    caching.limit(size=4 * LARGE)
-    assert await caching.evict(2 * HOUR) == 1
-    assert await caching.left() == ["new"]
-    await caching.fetch(large(9), "old")
-    caching.limit(size=4 * LARGE + 16 * KIB)
-    assert await caching.evict(2 * HOUR) == 0
+    await evicting.fetch(large(9), "old")
+    evicting.pass_time(HOUR)
+    await evicting.fetch(subject, "new")
+    await evicting.push(attestation, repository=ALPINE)
+    evicting.limit(size=4 * LARGE)
+    assert await evicting.evict(2 * HOUR) == 1
+    assert await evicting.left() == ["new"]
+    await evicting.fetch(large(9), "old")
+    evicting.limit(size=4 * LARGE + 16 * KIB)
+    assert await evicting.evict(2 * HOUR) == 0
 
 
-async def test_what_is_no_cache_of_a_configured_upstream_is_not_counted(caching: Caching) -> None:
-    await caching.fetch(large(0), "old", "quay.io/team/app")
-    await caching.push(large(1), "pushed", repository="docker.io_x/app")
-    await caching.fetch(large(2), "new")
-    caching.limit(size=LARGE + 8 * KIB)
-    assert await caching.evict(2 * HOUR) == 0
-    assert await caching.evict() == 2
+async def test_what_is_no_cache_of_a_configured_upstream_is_not_counted(evicting: Evicting) -> None:
+    await evicting.fetch(large(0), "old", "quay.io/team/app")
+    await evicting.push(large(1), "pushed", repository="docker.io_x/app")
+    await evicting.fetch(large(2), "new")
+    evicting.limit(size=LARGE + 8 * KIB)
+    assert await evicting.evict(2 * HOUR) == 0
+    assert await evicting.evict() == 2
 
 
-async def test_large_indexes_are_read_in_pages(caching: Caching, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_indexes_are_read_in_pages(evicting: Evicting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eviction, "PAGE", 2)
-    await caching.fetch(large(9), "old")
-    caching.pass_time(HOUR)
-    await caching.fetch(index([large(number) for number in range(5)]), "new")
-    caching.limit(size=5 * LARGE + 32 * KIB)
-    assert await caching.evict(2 * HOUR) == 1
-    assert await caching.left() == ["new"]
+    await evicting.fetch(large(9), "old")
+    evicting.pass_time(HOUR)
+    await evicting.fetch(index([large(number) for number in range(5)]), "new")
+    evicting.limit(size=5 * LARGE + 32 * KIB)
+    assert await evicting.evict(2 * HOUR) == 1
+    assert await evicting.left() == ["new"]
 
 
 # --- decisions --------------------------------------------------------------------------------------------------
