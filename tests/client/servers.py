@@ -36,7 +36,7 @@ class DockerRegistry:
     def start(
         cls, folder: Path, *, login: bool = False, tls: bool = False, names: tuple[str, ...] = ()
     ) -> "DockerRegistry":
-        """`names`: what else its certificate is good for."""
+        """Start it. `names`: its certificate is good for these hosts as well."""
         program = need("docker-registry")
         port = free_port()
         http: dict[str, Any] = {"addr": f"127.0.0.1:{port}", "secret": "test"}

@@ -66,6 +66,9 @@ async def test_what_is_deleted_is_gone(repository: RemoteRepository) -> None:
     assert await repository.head_manifest(image.digest) is None
     assert await repository.delete_blob(image.blobs[0].blob.digest)
     assert not await repository.has_blob(image.blobs[0].blob.digest)
+    assert await repository.blob_size(image.blobs[0].blob.digest) is None
+    kept = image.blobs[1].blob
+    assert await repository.blob_size(kept.digest) == kept.size
 
 
 async def test_referrers_are_kept_under_the_fallback_tag_where_there_is_no_api(repository: RemoteRepository) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.garbage.cleaning import Cleaning
 from tests.mirror.artifacts import Artifacts
+from tests.mirror.caching import Caching
 from tests.mirror.mirroring import Mirroring
 from tests.mirror.upstream import Upstream
 from tests.registry.world import World
@@ -35,6 +36,13 @@ async def mirroring(tmp_path: Path) -> AsyncIterator[Mirroring]:
     await mirroring.connect()
     yield mirroring
     await mirroring.close()
+
+
+@pytest.fixture
+async def caching(tmp_path: Path, upstream: Upstream) -> AsyncIterator[Caching]:
+    """One that caches the upstream."""
+    async with Caching.running(tmp_path / "data", upstream) as caching:
+        yield caching
 
 
 @pytest.fixture

@@ -28,6 +28,9 @@ from homeport.testing.disk_faults import MemoryDisk
 from homeport.testing.images import Image, image, index
 from homeport.testing.simulation import SimulatedClock, run
 from tests.garbage.cleaning import DAY, HOUR, Cleaning, Unpaced, settle
+from tests.mirror.artifacts import Artifacts
+from tests.mirror.caching import NAME, Caching
+from tests.mirror.upstream import Kind, Upstream
 from tests.registry.world import ADA, body
 from tests.simulation.world import ROOT, MemoryDatabase
 
@@ -425,6 +428,10 @@ class Life:
         await manifests.push(self.registry, ADA, repository, image.data, image.media_type, image.digest, [tag])
 
 
+async def always() -> bool:
+    return True
+
+
 async def nothing() -> None:
     pass
 
@@ -475,3 +482,24 @@ def test_a_power_cut_in_between_leaves_everything_whole_or_gone(seed: int) -> No
         assert (await manifests.get(lives[-1].registry, "team/app", "latest")).digest == TWO.digest
 
     run(clock, end)
+
+
+# --- with the cache itself --------------------------------------------------------------------------------------
+
+
+async def test_a_tag_that_went_is_back_by_a_look_and_no_pull(
+    caching: Caching, upstream: Upstream, artifacts: Artifacts
+) -> None:
+    image = upstream.put(NAME, artifacts.platforms(), "3.20")
+    await caching.fetch(image, "3.20")
+    settings = Cache(upstreams=(upstream.host,))
+    evictor = Evictor(
+        caching.registry, Log(caching.said, caching.clock), Unpaced(caching.clock), always, lambda: settings, nothing
+    )
+    caching.pass_time(31 * DAY)
+    assert await evictor.step() == 1
+    assert await caching.origin("3.20") is None
+    upstream.forget()
+    await caching.fetch(image, "3.20")
+    assert [seen.kind for seen in upstream.asked] == [Kind.HEAD_MANIFEST]
+    assert await evictor.step() == 0

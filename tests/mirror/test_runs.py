@@ -232,3 +232,45 @@ async def test_what_scripts_pushed_is_followed_once_name_and_digest_say_whose_it
     else:
         assert (await mirroring.tags(ours))["1.0"] == pushed.digest  # Upstream never had it.
     assert await mirroring.tags(f"{folder_of(upstream)}/team/own") == {"1.0": own.digest}
+
+
+async def test_a_plan_shows_what_following_would_do_before_anything_is_written(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts
+) -> None:
+    ours = f"{folder_of(upstream)}/{APP}"
+    config = Bytes(b'{"architecture": "amd64", "os": "linux"}')
+    pushed = images.image([b"as scripts have it"], config=config.data)
+    await mirroring.push(pushed, "1.0", repository=ours)
+    upstream.put(APP, artifacts.platforms(), "1.0")
+    upstream.repositories[APP].blobs[config.blob.digest] = config.data
+    mirroring.configure(follow=True, upstreams={upstream.host: {}})
+    for _ in range(2):
+        decided = await mirroring.plan()
+        assert [(copy.repository, copy.tag, copy.why) for copy in decided.copies] == [
+            (ours, "1.0", f"was {pushed.digest}")
+        ]
+    assert await mirroring.rows("SELECT * FROM origins") == []
+    assert (await mirroring.run()).counts["copied"] == 1
+
+
+@pytest.mark.parametrize("by", ["name", "list"])
+async def test_what_is_meant_by_its_name_leaves_when_upstream_has_it_no_more(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts, source: str, by: str
+) -> None:
+    ours = f"{folder_of(upstream)}/{APP}"
+    image = artifacts.image()
+    for tag in ("1.0", "2.0"):
+        upstream.put(APP, image, tag)
+    if by == "name":
+        config, *layers = (blob.data for blob in image.blobs)
+        await mirroring.push(images.image(layers, config=config), "1.0", repository=ours)
+        mirroring.configure(follow=True, gone_upstream={"remove_after": "1d"}, upstreams={upstream.host: {}})
+    else:
+        mirroring.configure({"source": source, "tags": {"list": ["1.0"]}, "gone_upstream": {"remove_after": "1d"}})
+    await mirroring.run()
+    del upstream.repositories[APP].tags["1.0"]
+    await mirroring.run()
+    assert await mirroring.rows("SELECT tag, leaving FROM origins") == [("1.0", "gone upstream")]
+    mirroring.pass_time(2 * DAY)
+    assert (await mirroring.run()).counts["removed"] == 1
+    assert await mirroring.tags(ours) == {}

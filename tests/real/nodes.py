@@ -43,8 +43,8 @@ class Behind:
         tls = {"certificate": str(certificate.certificate), "key": str(certificate.key)}
         self._quay.start({"server": {"tls": tls}, "access": {"anonymous": ["pull", "push"]}})
         stack.callback(self._quay.kill)
-        places = {HUB_ADDRESS: self._hub.host, f"{QUAY}:443": self._quay.host}
-        self.proxy = stack.enter_context(NamingProxy(places))
+        ports = {HUB_ADDRESS: _port(self._hub.host), f"{QUAY}:443": _port(self._quay.host)}
+        self.proxy = stack.enter_context(NamingProxy(ports))
         self.authorities = [str(self._hub.ca), str(certificate.ca)]
         self.digest = layout.digest
         pushing = Sandbox(folder / "pushing")
@@ -211,6 +211,10 @@ def _write(files: Mapping[str, str], root: str, folder: Path) -> None:
         place = folder / Path(path).relative_to(root)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(content)
+
+
+def _port(host: str) -> int:
+    return int(host.rpartition(":")[2])
 
 
 def _made(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What stands between a client and a server: bad network, and a proxy that knows where names lead."""
+"""What may stand between a client and a server: bad network that breaks connections, and a proxy that knows names."""
 
 import contextlib
 import socket
@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Self
 
 
-class _Tunnels:
-    """Accepts connections on a port of this machine, and passes bytes on in threads."""
+class Proxy:
+    """Passes TCP on to ports of this machine."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -35,31 +35,36 @@ class _Tunnels:
             except OSError:
                 return  # closed
             self._open.add(client)
-            self._begin(client)
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    def _begin(self, client: socket.socket) -> None:
-        """A client has come."""
+    def _serve(self, client: socket.socket) -> None:
         raise NotImplementedError
 
-    def _join(self, client: socket.socket, server: socket.socket, cut_after_bytes: int | None = None) -> None:
+    def _connect(self, client: socket.socket, port: int) -> None:
+        """Pass on, both ways, until one side has enough."""
+        try:
+            server = socket.create_connection(("127.0.0.1", port))
+        except OSError:  # Nobody is there any more.
+            self._close(client)
+            return
         self._open.add(server)
-        threading.Thread(target=self._pass_on, args=(client, server, None), daemon=True).start()
-        threading.Thread(target=self._pass_on, args=(server, client, cut_after_bytes), daemon=True).start()
+        threading.Thread(target=self._pass_on, args=(client, server), daemon=True).start()
+        self._pass_on(server, client, to_client=True)
 
-    def _pass_on(self, source: socket.socket, target: socket.socket, cut_after_bytes: int | None) -> None:
+    def _pass_on(self, source: socket.socket, target: socket.socket, *, to_client: bool = False) -> None:
         passed = 0
         try:
             while data := source.recv(64 * 1024):
                 passed += len(data)
-                if cut_after_bytes is not None and passed > cut_after_bytes and self._may_cut():
+                if to_client and self._breaks_after(passed):
                     break
                 target.sendall(data)
         except OSError:
             pass  # the other direction ended it
         self._close(source, target)
 
-    def _may_cut(self) -> bool:
-        return True
+    def _breaks_after(self, _passed: int) -> bool:
+        return False
 
     def _close(self, *sockets: socket.socket) -> None:
         for each in sockets:
@@ -69,8 +74,8 @@ class _Tunnels:
             each.close()
 
 
-class CuttingProxy(_Tunnels):
-    """Passes TCP on to a port of this machine. The first `cuts` connections break once they carried `cut_after_bytes`.
+class CuttingProxy(Proxy):
+    """Passes TCP on to one port. The first `cuts` connections break once they carried `cut_after_bytes`.
 
     Bytes towards the client are counted, each connection for itself.
     """
@@ -82,42 +87,36 @@ class CuttingProxy(_Tunnels):
         self.cuts_left = cuts
         self._lock = threading.Lock()
 
-    def _begin(self, client: socket.socket) -> None:
-        self._join(client, socket.create_connection(("127.0.0.1", self._port)), self._cut_after_bytes)
+    def _serve(self, client: socket.socket) -> None:
+        self._connect(client, self._port)
 
-    def _may_cut(self) -> bool:
+    def _breaks_after(self, passed: int) -> bool:
+        if passed <= self._cut_after_bytes:
+            return False
         with self._lock:
             self.cuts_left -= 1
             return self.cuts_left >= 0
 
 
-class NamingProxy(_Tunnels):
-    """An HTTP proxy that tunnels to the places that it knows, by their HOST:PORT; nothing else is there."""
+class NamingProxy(Proxy):
+    """An HTTP proxy that tunnels: `ports` says where each HOST:PORT is on this machine. Others it refuses."""
 
-    def __init__(self, places: Mapping[str, str]) -> None:
+    def __init__(self, ports: Mapping[str, int]) -> None:
         super().__init__()
-        self._places = places
-        #: Where it was asked to go.
+        self._ports = ports
+        #: The HOST:PORT that it was asked for.
         self.asked: list[str] = []
 
-    def _begin(self, client: socket.socket) -> None:
-        threading.Thread(target=self._tunnel, args=(client,), daemon=True).start()
-
-    def _tunnel(self, client: socket.socket) -> None:
-        try:
-            head = client.makefile("rb", buffering=0)
-            method, target, _ = head.readline().decode().split(" ")
+    def _serve(self, client: socket.socket) -> None:
+        with client.makefile("rb", buffering=0) as head:  # Not a byte too much: what follows is for the server.
+            words = head.readline().decode().split(" ")
             while head.readline().strip():
-                pass  # a header
-            self.asked.append(target)
-            if method != "CONNECT" or target not in self._places:
-                raise ConnectionRefusedError
-            host, _, port = self._places[target].rpartition(":")
-            server = socket.create_connection((host, int(port)))
-        except (OSError, ValueError):
-            with contextlib.suppress(OSError):
-                client.sendall(b"HTTP/1.1 502 Not there\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                pass
+        place = words[1] if words[0] == "CONNECT" else ""
+        self.asked.append(place)
+        if place in self._ports:
+            client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            self._connect(client, self._ports[place])
+        else:
+            client.sendall(b"HTTP/1.1 403 Not for you\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             self._close(client)
-            return
-        client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
-        self._join(client, server)

@@ -12,6 +12,7 @@ from homeport.oci.errors import BlobUnknown, ManifestBlobUnknown, ReferencedByMa
 from homeport.registry import blobs, repositories
 from homeport.registry.blobs import Blob
 from homeport.testing.images import image
+from tests.garbage.cleaning import Cleaning, settle
 from tests.registry.world import ADA, HOUR, OTHER, REPOSITORY, World
 
 HELLO = b"hello, world"
@@ -274,3 +275,36 @@ async def test_a_repository_goes_with_its_last_link(world: World) -> None:
     again = await world.registry.db.read(repositories.find, REPOSITORY)
     assert again is not None
     assert again > first, "an id was used twice"
+
+
+# --- being used -------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_used_begins_its_grace_anew(cleaning: Cleaning) -> None:
+    """An index that no tag names, and what it names, stay as long as somebody uses them."""
+    await settle(cleaning, cleaning.guard)
+    used, forgotten = image([b"used"]), image([b"forgotten"])
+    for each in (used, forgotten):
+        await cleaning.push(each)
+    for _ in range(6):
+        await cleaning.sweep_after(3 * DAY)
+        await cleaning.registry.db.jot(blobs.renew, cleaning.registry, REPOSITORY, used.digest)
+        await cleaning.pull(used, used.digest)
+    assert forgotten.digest not in await cleaning.digests()
+    await cleaning.sweep_after(8 * DAY)
+    await cleaning.sweep_after(DAY)
+    assert await cleaning.digests() == set()
+
+
+async def test_a_grace_begins_anew_at_most_once_an_hour(world: World) -> None:
+    pushed = await world.push(image([HELLO]))
+    begun = []
+    for _ in range(12):
+        world.pass_time(HOUR / 4)
+        for repository in (REPOSITORY, OTHER):
+            await world.registry.db.jot(blobs.renew, world.registry, repository, pushed)
+        link = await world.link(pushed)
+        assert link is not None
+        begun.append(link[1])
+    assert len(set(begun)) == 1 + 3  # At the push, and in each hour.
+    assert await world.link(pushed, OTHER) is None

@@ -143,6 +143,24 @@ async def test_names_that_are_not_there(world: World) -> None:
             await manifests.get(world.registry, repository, reference)
 
 
+async def test_a_manifest_that_may_lack_what_it_names(world: World) -> None:
+    """As a mirror stores it: what it names says how long it is, and a tag can be set on it."""
+    db = world.registry.db
+    named = {reference.digest: reference.size for reference in IMAGE.manifest.references}
+    await manifests.push(
+        world.registry, ADA, REPOSITORY, IMAGE.data, IMAGE.media_type, IMAGE.digest, (), may_lack=named
+    )
+    for digest, size in named.items():
+        assert await db.read(manifests.size_named, REPOSITORY, digest) == size
+        assert await db.read(manifests.size_named, OTHER, digest) is None
+    assert await db.read(manifests.size_named, REPOSITORY, IMAGE.digest) is None
+    assert await db.write(manifests.tag, world.registry, ADA, REPOSITORY, IMAGE.digest, "latest")
+    assert (await manifests.get(world.registry, REPOSITORY, "latest")).digest == IMAGE.digest
+    assert not await db.write(manifests.tag, world.registry, ADA, REPOSITORY, SECOND.digest, "latest")
+    assert not await db.write(manifests.tag, world.registry, ADA, OTHER, IMAGE.digest, "latest")
+    assert (await manifests.get(world.registry, REPOSITORY, "latest")).digest == IMAGE.digest
+
+
 # --- what it names ----------------------------------------------------------------------------------------------
 
 

@@ -59,6 +59,7 @@ class Server:
         settings = login_settings(program.settings, program.secrets.held)
         logins = Logins(registry.db, registry.clock, passwords, settings)
         context = Context(registry, logins, log, gauges=dict, options=_options(program.settings))
+        context.cache = program.upstreaming.cache
         context.api = build(
             ApiServices(
                 registry.db,

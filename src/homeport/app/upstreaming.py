@@ -1,4 +1,4 @@
-"""Building what talks to upstream registries: the ways to them, the fetches, and what a mirror run works with."""
+"""Building what talks to upstream registries: the ways to them, the fetches, the cache, and what a run works with."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from homeport.client.transport import Transport
 from homeport.config import Settings
+from homeport.mirror.cache import Cache
 from homeport.mirror.fetching import Fetches
 from homeport.mirror.publicity import Publicity
 from homeport.mirror.run import Parts
@@ -24,10 +25,12 @@ class Upstreaming:
     upstreams: Upstreams
     fetches: Fetches
     parts: Parts
+    cache: Cache
 
     def reconfigure(self, settings: Settings) -> None:
         """Go by other settings from now on."""
         self.upstreams.reconfigure(settings.upstreams)
+        self.cache.reconfigure(settings.cache, settings.mirror.skip)
 
     @classmethod
     async def open(
@@ -43,5 +46,7 @@ class Upstreaming:
         """Build it; `stack` takes it down. It asks nobody before `reconfigure` says how."""
         ways = Upstreams(registry.db, registry.clock, transport, secrets, {})
         fetches = await stack.enter_async_context(Fetches(registry, log))
-        parts = Parts(registry, ways, fetches, Publicity(registry, ways), may_delete, settings)
-        return cls(ways, fetches, parts)
+        publicity = Publicity(registry, ways)
+        parts = Parts(registry, ways, fetches, publicity, may_delete, settings)
+        cache = await stack.enter_async_context(Cache(registry, ways, publicity, fetches, log))
+        return cls(ways, fetches, parts, cache)

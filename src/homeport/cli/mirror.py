@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from rich.filesize import decimal
 
@@ -27,6 +27,9 @@ from homeport.mirror.remaining import Copy
 from homeport.oci import patterns
 from homeport.upstreams import quotas
 from homeport.upstreams.quotas import Standing
+
+#: How many images a message names.
+_LABELS_MAX: Final = 20
 
 
 def add(verbs: Verbs) -> None:
@@ -95,9 +98,13 @@ async def print_plan(context: Context) -> int:
     settings, name = context.settings(), context.arguments.name
     wanted = rules.of(settings.mirror)
     if name is not None:
-        wanted = [rule for rule in wanted if name in (rule.label, f"{rule.host}/{rule.repositories}")]
+        labels = [rule.label for rule in wanted]
+        wanted = rules.named(wanted, name)
         if not wanted:
-            raise CommandError(f"no image of the configuration is called '{name}'")
+            there = ", ".join([*labels[:_LABELS_MAX], *(["..."] if len(labels) > _LABELS_MAX else [])]) or "none"
+            raise CommandError(f"no image of the configuration is called '{name}'; there are: {there}")
+    elif not wanted and not settings.mirror.follow:
+        context.output.note(job.NOTHING)
     async with _services(context) as services:
         parts = services.mirror
         decider = Decider(parts.registry, parts.upstreams, parts.settings, quiet=True)
@@ -113,6 +120,8 @@ async def print_plan(context: Context) -> int:
     else:
         for line in _plan_lines(decided, costs, stays, left, now):
             context.output.line(line)
+        if any(cost.unread for cost in costs.values()):
+            context.output.note("--sizes tells how large they are, and all that they cost")
     for failure in decided.failures:
         context.output.note(f"{failure.what}: {failure.why}")
     if not decided.failures:
@@ -146,7 +155,7 @@ def _plan_lines(
     now: float,
 ) -> Iterator[str]:
     for copy in decided.copies:
-        yield f"copy {copy} to {copy.repository}:{copy.tag}: {copy.why}; {_cost(costs[copy])}"
+        yield _copy_line(copy, costs[copy])
     for told in decided.waiting:
         yield f"wait {told.name}: {told.why}"
     for told in decided.theirs:
@@ -161,18 +170,30 @@ def _plan_lines(
     total = Cost()
     for cost in costs.values():
         total.add(cost)
-    yield f"{decided.checked} tags were looked at; {decided.unchanged} are as upstream has them"
-    yield f"a run would copy {len(decided.copies)} images: {_cost(total)}"
+    yield f"of {_count(decided.checked, 'tag')} that upstreams have, {decided.unchanged} are here as they are there"
+    if not decided.copies:
+        yield "a run would copy nothing"
+    elif total.unread:
+        yield f"a run would copy {_count(len(decided.copies), 'image')}, for at least {_count(total.pulls, 'pull')}"
+    else:
+        yield f"a run would copy {_count(len(decided.copies), 'image')}: {_cost(total)}"
     for standing in left:
         if standing.remaining is not None:
             yield f"{standing.host} has {standing.remaining} of {standing.pulls_max} pulls left"
 
 
+def _copy_line(copy: Copy, cost: Cost) -> str:
+    ours = f"{copy.repository}:{copy.tag}"
+    to = "" if ours == str(copy) else f" to {ours}"
+    return f"copy {copy}{to}: {copy.why}{'' if cost.unread else f'; {_cost(cost)}'}"
+
+
 def _cost(cost: Cost) -> str:
-    pulls = f"{cost.pulls} pull{'' if cost.pulls == 1 else 's'}"
-    if cost.unread:
-        return f"at least {pulls}, sizes not known (--sizes)"
-    return f"{decimal(cost.bytes)}, {pulls}"
+    return f"{decimal(cost.bytes)}, {_count(cost.pulls, 'pull')}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _departure_line(departure: Departure, why_stays: str | None, now: float) -> str:
@@ -336,7 +357,7 @@ async def adopt(context: Context) -> int:
     for failure in search.failures:
         context.output.note(f"{failure.what}: {failure.why}")
     if not context.arguments.plan:
-        context.output.note(f"{count} tags are an upstream's, and that is written down")
+        context.output.note(f"written down: {_count(count, 'tag')} came from upstreams")
     return Exit.PARTLY if search.failures else Exit.DONE
 
 

@@ -119,6 +119,18 @@ class RemoteRepository:
             raise self.remote.refused(answer)
         return answer.status == 200
 
+    async def blob_size(self, digest: Digest) -> int | None:
+        """How many bytes the blob has, as the registry says; None if the repository does not hold it."""
+        answer = await self.remote.fetch("HEAD", f"{self._path}/blobs/{digest}", self._pull)
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise self.remote.refused(answer)
+        size = answer.headers.get("Content-Length", "")
+        if not (size.isascii() and size.isdigit()):
+            raise BadAnswer(f"{self}: does not say how long the blob {digest} is")
+        return int(size)
+
     @asynccontextmanager
     async def open_blob(self, blob: Descriptor) -> AsyncIterator[BlobDownload]:
         """The bytes of a blob, to be read while the context lasts."""

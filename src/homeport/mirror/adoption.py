@@ -7,7 +7,7 @@ keep while they make a manifest anew. What upstream never had is our own, and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from homeport import events
@@ -19,6 +19,7 @@ from homeport.jobs.summary import Failure
 from homeport.mirror import addresses, holdings, origins
 from homeport.mirror.addresses import Source
 from homeport.mirror.answering import Answering
+from homeport.mirror.origins import TagOrigin
 from homeport.oci import companions, mediatype
 from homeport.oci import manifest as oci_manifest
 from homeport.oci.digest import Digest
@@ -105,12 +106,23 @@ class Adoption:
         return Adopted(repository, tag, digest, None, f"{source} does not have it")
 
 
+def origins_of(found: Iterable[Adopted], now: float) -> list[TagOrigin]:
+    """What would be written down of those that are an upstream's."""
+    return [
+        TagOrigin(each.repository, each.tag, each.source, each.tag, each.digest, "name", None, now)
+        for each in found
+        if each.source is not None
+    ]
+
+
 def record(tx: Transaction, found: list[Adopted], now: float) -> int:
     """Write down those that are an upstream's, if they are still what they were; how many."""
     count = 0
-    for each in found:
-        if each.source is not None and holdings.tags(tx, each.repository).get(each.tag) == each.digest:
-            origins.record(tx, each.repository, each.tag, each.source, each.tag, each.digest, "name", None, now)
+    for each in origins_of(found, now):
+        if holdings.tags(tx, each.repository).get(each.tag) == each.digest:
+            origins.record(
+                tx, each.repository, each.tag, each.source, each.source_tag, each.digest, each.found_by, each.image, now
+            )
             count += 1
     return count
 

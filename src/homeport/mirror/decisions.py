@@ -205,10 +205,16 @@ class Decider:
         self._decided.adopted = await search.find()
         self._decided.failures += search.failures
         now = self._registry.clock.now()
-        if not self._quiet:
+        pairs: set[tuple[str, Source]] = set()
+        if self._quiet:
+            for each in adoption.origins_of(self._decided.adopted, now):
+                self._survey.found.setdefault(each.repository, {})[each.tag] = each
+                pairs.add((each.repository, each.source))
+        else:
             await self._registry.db.write(adoption.record, self._decided.adopted, now)
-        pairs = await self._registry.db.read(origins.unnamed, FOLLOWED_MAX)
-        return [(followed(mirror, source, repository), source) for repository, source in pairs if not skip(repository)]
+        pairs.update(await self._registry.db.read(origins.unnamed, FOLLOWED_MAX))
+        wanted = [pair for pair in sorted(pairs) if not skip(pair[0])]
+        return [(followed(mirror, source, repository), source) for repository, source in wanted]
 
     async def _dropped(self, rules: Sequence[Rule]) -> None:
         """What came for an image that the configuration names no more, or not from there to here."""
@@ -317,11 +323,15 @@ class Decider:
                 decided.theirs.append(Told(name, step.why))
 
     def _keep_what_is_meant(self) -> None:
-        """Leave those out that leave for one rule and are meant by another, or may be."""
+        """Leave those out that leave for one rule and are meant by another, or may be.
+
+        What its own upstream has no more is meant by nobody, although a list of the configuration may name it.
+        """
         leaving = []
         for each in self._leaving:
             origin = each.origin
-            if (origin.repository, origin.tag) not in self._meant:
+            meant = self._meant.get((origin.repository, origin.tag))
+            if meant is None or (meant == origin.source and each.leaving in plan.GONE):
                 if not self._may_be_meant(origin):
                     leaving.append(each)
             elif origin.leaving is not None:
@@ -355,13 +365,12 @@ def _target(rule: Rule, source: Source) -> str | None:
 def _here(tx: Transaction, look: Look) -> dict[str, Here]:
     """What is here of the tags that were seen. It came from where it comes from now, or else for the same image."""
     tags = holdings.tags(tx, look.repository)
-    known = origins.of_repository(tx, look.repository)
     found: dict[str, Here] = {}
     for tag, seen in look.seen.items():
         digest = tags.get(tag)
         if digest is not None:
             whole = digest == seen.digest and holdings.is_whole(tx, look.repository, digest, look.rule.platforms)
-            origin = known.get(tag)
+            origin = look.known.get(tag)
             is_its = origin is not None and (origin.source == look.source or origin.image == look.rule.label)
             found[tag] = Here(digest, whole, origin if is_its else None)
     return found

@@ -67,12 +67,17 @@ class Fetch:
         self._coming = coming
         self._repository = repository
 
+    @property
+    def size(self) -> int:
+        """How many bytes the blob has."""
+        return self._coming.wanted.size
+
     async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """The bytes from `start` to before `stop` as they come, in chunks of at most `CHUNK_BYTES`.
 
         Raises what the fetch failed with. Where the blob's last byte is asked for, it is in the repository at the end.
         """
-        size = self._coming.wanted.size
+        size = self.size
         stop = size if stop is None else min(stop, size)
         async for chunk in self._coming.read(start, stop):
             yield chunk

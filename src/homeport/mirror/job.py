@@ -13,6 +13,7 @@ from homeport.mirror.run import MirrorRun, Parts
 NAME: Final = "mirror"
 #: A word of `kinds.SKIPS`.
 READ_ONLY: Final = "read-only"
+NOTHING: Final = "nothing is mirrored: 'mirror.images' names no image, and 'mirror.follow' is not set"
 
 
 def kind(parts: Parts) -> Kind:
@@ -23,12 +24,14 @@ def kind(parts: Parts) -> Kind:
         wanted = rules.of(mirror)
         name = run.arguments.get("name")
         if name is not None:
-            wanted = [rule for rule in wanted if name in (rule.label, f"{rule.host}/{rule.repositories}")]
+            wanted = rules.named(wanted, str(name))
             if not wanted:
                 return Summary(Outcome.ERROR, f"no image of the configuration is called '{str(name)[:200]}'")
         if (why := parts.registry.rules.read_only) is not None:
             await run.say(f"the registry is read-only: {why}")
             return Summary(Outcome.SKIPPED, READ_ONLY)
+        if not wanted and not mirror.follow:
+            await run.say(NOTHING)
         result = await MirrorRun(
             parts, run, wanted, follow=mirror.follow and name is None, everything=name is None
         ).do()

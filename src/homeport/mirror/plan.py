@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from homeport.mirror.origins import Leaving, TagOrigin
 from homeport.oci.digest import Digest
+
+#: Why a tag leaves that its upstream has no more.
+GONE: Final[tuple[Leaving, ...]] = ("gone upstream", "repository gone")
 
 Action: TypeAlias = Literal["same", "copy", "wait", "theirs"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from homeport import config
@@ -60,6 +61,11 @@ class Rule:
 def of(mirror: config.Mirror) -> list[Rule]:
     """The images of the configuration, in its order."""
     return [_rule(image, mirror.dropped) for image in mirror.images]
+
+
+def named(rules: Iterable[Rule], name: str) -> list[Rule]:
+    """Those that people call so: by what the configuration calls them, or by their source."""
+    return [rule for rule in rules if name in (rule.label, f"{rule.host}/{rule.repositories}")]
 
 
 def followed(mirror: config.Mirror, source: Source, repository: str) -> Rule:

@@ -26,7 +26,7 @@ from homeport.mirror.answering import Answering
 from homeport.mirror.decisions import Decided, Decider
 from homeport.mirror.fetching import Fetches
 from homeport.mirror.plan import Departure, Departures
-from homeport.mirror.publicity import Publicity
+from homeport.mirror.publicity import Publicity, manifest_shown
 from homeport.mirror.remaining import Copy
 from homeport.mirror.rules import FOLLOWED, Rule, followed
 from homeport.mirror.transfer import Picked, Repository, Upstream, Watching
@@ -72,8 +72,8 @@ class Result:
 
     @property
     def counts(self) -> dict[str, int]:
-        """As the summary tells it."""
-        names = ("checked", "unchanged", "copied", "bytes", "waiting", "theirs", "removed")
+        """As the summary tells it: what was done first, since that is what short messages have room for."""
+        names = ("copied", "bytes", "removed", "unchanged", "checked", "waiting", "theirs")
         return {name: getattr(self, name) for name in names}
 
 
@@ -188,7 +188,8 @@ class MirrorRun:
         """Bring the image here and let the tag point at it; what became of it."""
         parts, rule = self._parts, self._by_label[copy.image]
         upstream = await parts.upstreams.repository(copy.source.host, copy.source.repository, Purpose.RUNS)
-        shared = await parts.publicity.settle(copy.source, copy.source_tag, copy.repository)
+        shown = manifest_shown(copy.source_tag)
+        shared = await parts.publicity.settle(copy.source, copy.repository, shown, Purpose.RUNS)
         source = Upstream(parts.registry, copy.repository, upstream)
         place = Repository(
             parts.registry,

@@ -59,7 +59,7 @@ def record(tx: Transaction, source: Source, seen: Mapping[str, Digest | None], n
         )
 
 
-def touch(tx: Transaction, source: Source, tag: str, digest: Digest | None, now: float) -> None:
+def note(tx: Transaction, source: Source, tag: str, digest: Digest | None, now: float) -> None:
     """Note what one tag is now, and that it was looked at just now."""
     before = of_tags(tx, source, [tag]).get(tag)
     first = min(before.first_seen_at, now) if before is not None and before.digest == digest else now

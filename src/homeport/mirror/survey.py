@@ -49,7 +49,9 @@ class Look:
     selected: tuple[str, ...] = ()
     why_not: Mapping[str, str] = field(default_factory=dict)
     seen: dict[str, Seen] = field(default_factory=dict)
-    #: What of it came to us before.
+    #: Where the tags of the repository came from, as far as that is known.
+    known: Mapping[str, TagOrigin] = field(default_factory=dict)
+    #: What of them came from this source, for this rule or for none.
     origins: Mapping[str, TagOrigin] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     #: Why the list of its tags is not believed, and how many it has; None: none was read.
@@ -72,6 +74,8 @@ class Survey:
         self._answering = answering
         self._quiet = quiet
         self._ages = Ages(registry)
+        #: What was found out just now of the origins of our tags and, with `quiet`, not written down.
+        self.found: dict[str, dict[str, TagOrigin]] = {}
 
     async def sources(self, rule: Rule) -> list[Source]:
         """The upstream repositories that the rule means. Raises `ClientError` where they are not listed.
@@ -104,6 +108,8 @@ class Survey:
             look.failed(None, f"'{rule.target}' gives it a name that no repository can have")
             return look
         look = Look(rule, source, repository)
+        written = await self._registry.db.read(origins.of_repository, repository)
+        look.known = {**self.found.get(repository, {}), **written}
         look.origins = await self._registry.db.read(_origins, look)
         try:
             self._answering.check(source.host)
@@ -254,9 +260,7 @@ def _origins(tx: Transaction, look: Look) -> dict[str, TagOrigin]:
     """What of the repository came from this source, and is this rule's or nobody's. What belongs to others goes with
     them."""
     known = {
-        tag: each
-        for tag, each in origins.of_repository(tx, look.repository).items()
-        if each.source == look.source and companions.subject(tag) is None
+        tag: each for tag, each in look.known.items() if each.source == look.source and companions.subject(tag) is None
     }
     if look.rule.selector is None:
         here = holdings.tags(tx, look.repository)

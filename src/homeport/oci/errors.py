@@ -249,3 +249,27 @@ class StorageFull(RegistryError):
 
     code, status = "UNAVAILABLE", 507
     temporary = True
+
+
+class UpstreamUnavailable(RegistryError):
+    """The registry that this comes from cannot be asked at the moment, and it is not here yet; try again later."""
+
+    code, status = "UNAVAILABLE", 503
+    temporary = True
+    detail_in_message = True
+
+
+class UpstreamLimited(RegistryError):
+    """The registry that this comes from gives no more for now, and it is not here yet; wait and try again."""
+
+    code, status = "TOOMANYREQUESTS", 429
+    temporary = True
+    detail_in_message = True
+
+
+class UpstreamBroken(RegistryError):
+    """The registry that this comes from does not send what it should, and it is not here yet; nothing was kept."""
+
+    code, status = "UNAVAILABLE", 502
+    temporary = True
+    detail_in_message = True

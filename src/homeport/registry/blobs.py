@@ -164,6 +164,17 @@ def release(tx: Transaction, registry: Registry, repository_id: int, digest: Dig
         reviews.ask(tx, registry, repository_id, digest, now + registry.rules.grace_seconds_min)
 
 
+def renew(tx: Transaction, registry: Registry, repository: str, digest: Digest) -> None:
+    """Note that somebody uses what perhaps nothing refers to: its grace begins anew, where it is older than an hour."""
+    now = registry.clock.now()
+    repository_id = repositories.find(tx, repository)
+    if repository_id is not None:
+        tx.run(
+            "UPDATE links SET released_at = ? WHERE repository_id = ? AND digest = ? AND released_at < ?",
+            (now, repository_id, digest, now - registry.rules.keep_renewal_seconds),
+        )
+
+
 def look_at(tx: Transaction, registry: Registry, repository_id: int, digest: Digest) -> None:
     """Have the link looked at at once: what it belonged to was swept, so its own grace has long been over."""
     if tx.one("SELECT 1 FROM links WHERE repository_id = ? AND digest = ?", (repository_id, digest)):

@@ -92,6 +92,31 @@ def _find_id(tx: Transaction, repository: str, digest: Digest) -> int | None:
     return row[0] if row else None
 
 
+def size_named(tx: Transaction, repository: str, digest: Digest) -> int | None:
+    """How many bytes this has, by a manifest of the repository that names it; None where none does."""
+    row = tx.one(
+        "SELECT h.media_type, h.data FROM manifest_references f JOIN held_manifests h"
+        " ON h.repository_id = f.repository_id AND h.digest = f.manifest"
+        " WHERE h.repository = ? AND f.digest = ? LIMIT 1",
+        (repository, digest),
+    )
+    if row is None:
+        return None
+    references = oci_manifest.parse(row[1], row[0]).references
+    return next(reference.size for reference in references if reference.digest == digest)
+
+
+def tag(tx: Transaction, registry: Registry, origin: Origin, repository: str, digest: Digest, name: str) -> bool:
+    """Set a tag on a manifest that the repository has; False if it does not. Raises `TagImmutable`."""
+    tx.lock([digest])
+    repository_id, manifest_id = repositories.find(tx, repository), _find_id(tx, repository, digest)
+    if repository_id is None or manifest_id is None:
+        return False
+    blobs.keep(tx, registry, repository_id, [digest])
+    tags.set_tag(tx, registry, origin, repository, repository_id, name, manifest_id, digest)
+    return True
+
+
 def _check_references(
     tx: Transaction, registry: Registry, repository: str, manifest: Manifest, may_lack: Container[str]
 ) -> list[Digest]:

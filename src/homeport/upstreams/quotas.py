@@ -79,6 +79,15 @@ class Budget:
         return known.pulls_max if passed or known.limited_until is not None else known.remaining
 
     @property
+    def wait_seconds(self) -> float | None:
+        """After how long there are pulls again, where there are none; None: there are some, or nobody knows."""
+        known = self._known
+        if known is None or self.remaining != 0:
+            return None
+        until = known.limited_until if known.limited_until is not None else known.seen_at + known.window_seconds
+        return max(0.0, until - self._clock.now())
+
+    @property
     def left_for_runs(self) -> int | None:
         """The same without the reserve, which is at most half of a small quota."""
         remaining = self.remaining

@@ -45,6 +45,11 @@ class Purpose(StrEnum):
 class QuotaSpent(ClientError):
     """What is left of the upstream's quota is not for this purpose."""
 
+    def __init__(self, text: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(text)
+        #: After how long there are pulls again, where that is known.
+        self.retry_after_seconds = retry_after_seconds
+
 
 @dataclass(slots=True)
 class _Way:
@@ -94,8 +99,8 @@ class Upstreams:
         way = await self._way(host)
         key = (purpose, credential)
         if key not in way.remotes:
-            # A login that is not used any more takes its tokens with it.
-            way.remotes = {known: remote for known, remote in way.remotes.items() if known[1] in (None, credential)}
+            if credential is not None:  # A login that is not used any more takes its tokens with it.
+                way.remotes = {known: remote for known, remote in way.remotes.items() if known[1] in (None, credential)}
             way.remotes[key] = Remote(
                 host,
                 self._transport,
@@ -178,7 +183,7 @@ class UpstreamRepository(RemoteRepository):
         budget = self._budget
         left = budget.left_for_runs if self._purpose is Purpose.RUNS else budget.remaining
         if left is not None and left <= 0:
-            raise QuotaSpent(_spent(budget, self._purpose))
+            raise QuotaSpent(_spent(budget, self._purpose), retry_after_seconds=budget.wait_seconds)
         budget.spend()
         try:
             return await super().get_manifest(target)
