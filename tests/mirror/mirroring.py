@@ -18,7 +18,7 @@ from homeport.jobs import joblog, queue, work
 from homeport.jobs.queue import Job
 from homeport.jobs.summary import Summary
 from homeport.jobs.worker import Worker
-from homeport.mirror import job
+from homeport.mirror import holdings, job
 from homeport.mirror.decisions import Decided, Decider
 from homeport.mirror.fetching import Fetches
 from homeport.mirror.publicity import Publicity
@@ -28,6 +28,7 @@ from homeport.observe import Log
 from homeport.oci.digest import Digest
 from homeport.registry import blobs, manifests
 from homeport.secretstore.store import SecretStore
+from homeport.testing import invariants
 from homeport.upstreams.upstreams import Upstreams
 from tests.client.clocks import QuickClock
 from tests.client.images import Image
@@ -89,11 +90,11 @@ class Mirroring(World):
         self._stack = AsyncExitStack()
         await super().close()
 
-    async def restart(self) -> None:
+    async def restart(self, environ: Mapping[str, str] | None = None) -> None:
         """As a process that starts anew."""
         await self.close()
         self.open()
-        await self.connect()
+        await self.connect(environ)
 
     def configure(self, *images: Mapping[str, Any], upstreams: Mapping[str, Any] | None = None, **mirror: Any) -> None:
         """From now on mirror these images. `referrers` are off where an image does not say so."""
@@ -155,6 +156,13 @@ class Mirroring(World):
             assert await self.content(blob.blob.digest, repository) == blob.data
         for child in image.children:
             await self.check_image(child, repository)
+
+    async def check_everything(self) -> None:
+        """Facts and bytes are as they must be, and every tag's image is here with all that it names."""
+        await invariants.check(self.registry)
+        for repository, tag, digest in await self.rows("SELECT repository, tag, digest FROM tagged_manifests"):
+            lacking = await self.registry.db.read(holdings.lacking, repository, digest, ())
+            assert not lacking, f"{repository}:{tag} lacks {lacking}"
 
     async def _may_delete(self) -> bool:
         return self.may_delete

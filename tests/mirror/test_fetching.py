@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from homeport.client.errors import NotFound, Refused
+from homeport.client.errors import ContentMismatch, NotFound, Refused
 from homeport.mirror import fetching, provenance
 from homeport.mirror.fetching import Fetch, Fetches
 from homeport.observe import Log
 from homeport.oci.digest import Digest
-from homeport.oci.errors import DigestInvalid, QuotaExceeded, ReadOnly, Unavailable
+from homeport.oci.errors import QuotaExceeded, ReadOnly, Unavailable
 from homeport.registry import blobs, quotas
 from homeport.registry.blobs import Blob
 from homeport.storage.blobstore import UNSEEN_BYTES_MAX, StorageError, StoreFull
@@ -332,7 +332,14 @@ async def test_wrong_bytes_are_nobodys_blob(world: World, fetches: Fetches) -> N
     upstream = Upstream(DATA)
     upstream.data = DATA[:-1] + b"!"
     fetch = await begin(fetches, upstream)
-    assert isinstance(await failure(whole(fetch)), DigestInvalid)
+    got: list[bytes] = []
+
+    async def read() -> None:
+        async for chunk in fetch.read():
+            got.append(chunk)
+
+    assert isinstance(await failure(read()), ContentMismatch)
+    assert sum(map(len, got)) < len(DATA)  # Nobody got a wrong blob whole.
     assert not await held(world, REPOSITORY, DATA)
     assert not await is_public(world, DATA)
     assert world.strays() == []

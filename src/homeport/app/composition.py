@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -32,6 +32,7 @@ from homeport.jobs.work import Kind
 from homeport.jobs.worker import Worker
 from homeport.mirror import drafts, sightings
 from homeport.mirror import job as mirror
+from homeport.mirror.eviction import Evictor
 from homeport.notify import deliveries
 from homeport.notify.notifier import Notifier
 from homeport.notify.targets import Target, targets_of
@@ -102,6 +103,10 @@ async def open_outgoing(settings: Settings) -> AsyncIterator[Outgoing]:
         yield Outgoing(notifier=notifier, secrets=secrets, references=found)
 
 
+async def _nothing() -> None:
+    """Nobody is served here."""
+
+
 @dataclass(slots=True)
 class Program:
     """The parts that every process has that runs for long, whatever its role."""
@@ -119,6 +124,7 @@ class Program:
     kinds: Mapping[str, Kind]
     sweeper: Sweeper
     walker: Walker
+    evictor: Evictor
     upstreaming: Upstreaming
     #: Whether it is this process that keeps schedules, runs jobs and tells people.
     works: bool
@@ -126,6 +132,8 @@ class Program:
     busy: Callable[[], bool] = field(default=lambda: False)
     #: The same within the last second: between two requests of one client nobody is served for a moment.
     asked_lately: Callable[[], bool] = field(default=lambda: False)
+    #: Writes down which images were pulled here.
+    flush_pulls: Callable[[], Awaitable[None]] = field(default=_nothing)
 
     @property
     def server_url(self) -> str:
@@ -206,6 +214,14 @@ async def open_program(
         kinds,
         cleaner.sweeper,
         Walker(registry, log, cleaner.guard, cleaner.pace),
+        Evictor(
+            registry,
+            log,
+            cleaner.pace,
+            cleaner.guard.may_delete,
+            lambda: program.settings.cache,
+            lambda: program.flush_pulls(),  # noqa: PLW0108 (it is set later)
+        ),
         upstreaming,
         works,
     )

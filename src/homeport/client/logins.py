@@ -22,7 +22,7 @@ from yarl import URL
 from homeport.client import challenges, trust
 from homeport.client.challenges import Challenge
 from homeport.client.credentials import Credential
-from homeport.client.errors import BadAnswer, LoginFailed
+from homeport.client.errors import BadAnswer, ClientError, LoginFailed
 from homeport.client.refusals import refused
 from homeport.client.retries import PATIENCE, Patience
 from homeport.client.transport import Answer, Request, Transport, with_retries
@@ -90,7 +90,13 @@ class Logins:
         if self._token(wanted) is None:
             async with self._asking:
                 if self._token(wanted) is None:  # whoever held the lock may have brought it
-                    self._tokens[wanted] = await self._new_token(self._token_service, wanted)
+                    if self._token_service is None:
+                        return None
+                    try:
+                        self._tokens[wanted] = await self._new_token(self._token_service, wanted)
+                    except ClientError:
+                        self._token_service = None  # The registry is asked again who gives tokens.
+                        raise
         return f"Bearer {self._tokens[wanted].value}"
 
     def challenged(self, answer_challenges: Iterable[str], scopes: tuple[str, ...], sent: str | None) -> bool:

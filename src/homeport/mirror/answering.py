@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from homeport.client.errors import Cause, ConnectionFailed, Limit, Refused
+from homeport.client.errors import ConnectionFailed, Limit, Refused
 
 #: So many requests in a row that came to nothing, each tried as often as patience allows, are a host that is down.
 FAILURES_MAX: Final = 16
-
-_NOBODY_THERE: Final = (Cause.NAME_NOT_FOUND, Cause.REFUSED)
 
 
 class Answering:
@@ -39,9 +37,8 @@ class Answering:
         if reason is None:
             return
         self._failures[host] += 1
-        at_once = isinstance(reason, ConnectionFailed) and reason.cause in _NOBODY_THERE
         too_fast = isinstance(reason, Refused) and reason.limit is Limit.REQUESTS
-        if at_once or too_fast or self._failures[host] >= FAILURES_MAX:
+        if too_fast or self._failures[host] >= FAILURES_MAX:
             self._down.setdefault(host, str(reason))
 
 

@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, TypeAlias
 
+from homeport.client.errors import ContentMismatch
 from homeport.client.uploads import Content
 from homeport.db.database import Transaction
 from homeport.events import Origin
 from homeport.mirror import provenance
 from homeport.observe import Log
 from homeport.oci.digest import Digest
-from homeport.oci.errors import BlobUnknown, Unavailable
+from homeport.oci.errors import BlobUnknown, DigestInvalid, Unavailable
 from homeport.oci.manifest import Descriptor
 from homeport.registry import blobs, uploads
 from homeport.registry.blobs import Blob
@@ -127,7 +128,8 @@ class Fetches:
     ) -> Fetch | Blob:
         """The blob, if the repository has it or gets it without that bytes move; else its fetch, once bytes come.
 
-        `open_blob` opens it at upstream, if no fetch of it runs already; `shared`: upstream shows it to everybody.
+        `open_blob` opens it at upstream, if no fetch of it runs already, and need not verify it; `shared`: upstream
+        shows it to everybody.
         What goes wrong before the first byte is raised here: errors of the client, and those of any push.
         """
         present = await _present(self._registry, repository, wanted.digest)
@@ -221,6 +223,8 @@ class _Coming:
         #: Is set, and replaced, whenever there is more to read or the fetch has ended.
         self._moved = asyncio.Event()
         self._size = 0
+        #: The blob's last bytes: nobody gets them before all of it was verified, so nobody gets a wrong blob whole.
+        self._last = b""
         #: The last chunks with their positions: all that the store may not show yet.
         self._tail: deque[tuple[int, bytes]] = deque()
 
@@ -290,15 +294,19 @@ class _Coming:
     async def fetch(self) -> Blob:
         """Bring the bytes here from upstream."""
         self.moves_bytes = True
-        return await uploads.push(
-            self._registry,
-            self.origin,
-            self.repository,
-            self.wanted.digest,
-            self._chunks(),
-            length=self.wanted.size,
-            upload=self._upload,
-        )
+        try:
+            return await uploads.push(
+                self._registry,
+                self.origin,
+                self.repository,
+                self.wanted.digest,
+                self._chunks(),
+                length=self.wanted.size,
+                upload=self._upload,
+                verified=self._release,
+            )
+        except DigestInvalid as error:
+            raise ContentMismatch(f"what upstream sends as blob {self.wanted.digest}: {error.detail}") from None
 
     async def link_elsewhere(self, blob: Blob) -> None:
         """Link the blob wherever it is waited for. Where that cannot be, only those are told who wait there."""
@@ -323,10 +331,20 @@ class _Coming:
         self._end()
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
+        position = 0
         async with self._open_blob() as content:
-            while chunk := await content.read(self._size):
-                self._take(chunk)
+            while chunk := await content.read(position):
+                position += len(chunk)
+                if position < self.wanted.size:
+                    self._take(chunk)
+                else:
+                    self._last = chunk
                 yield chunk
+
+    def _release(self) -> None:
+        """Let the last bytes go: all of them together have the digest."""
+        self._take(self._last)
+        self._last = b""
 
     def _take(self, chunk: bytes) -> None:
         self._tail.append((self._size, chunk))

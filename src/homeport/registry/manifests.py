@@ -78,6 +78,15 @@ def has(tx: Transaction, repository: str, digest: Digest) -> bool:
     return _find_id(tx, repository, digest) is not None
 
 
+def beginning_with(tx: Transaction, repository_id: int, text: str) -> Digest | None:
+    """A manifest that the repository offers whose digest this is, or the beginning of it."""
+    row = tx.one(
+        "SELECT digest FROM held_manifests WHERE repository_id = ? AND digest >= ? AND digest < ? LIMIT 1",
+        (repository_id, text, f"{text}g"),
+    )
+    return Digest(row[0]) if row else None
+
+
 def _find_id(tx: Transaction, repository: str, digest: Digest) -> int | None:
     row = tx.one("SELECT id FROM held_manifests WHERE repository = ? AND digest = ?", (repository, digest))
     return row[0] if row else None
@@ -248,7 +257,7 @@ def take_out(
         for (target,) in named:
             blobs.release(tx, registry, repository_id, target)
     tx.run("DELETE FROM manifests WHERE id = ?", (manifest_id,))
-    for companion in _companions(tx, repository_id, digest):
+    for companion in companions_of(tx, repository_id, digest):
         blobs.look_at(tx, registry, repository_id, companion)
     blobs.take_out(tx, registry, origin, repository, repository_id, digest, reason=reason, manifest=(media_type, data))
 
@@ -286,7 +295,7 @@ def is_top(tx: Transaction, repository_id: int, newest: int, digest: Digest) -> 
     )
 
 
-def _companions(tx: Transaction, repository_id: int, digest: Digest) -> list[Digest]:
+def companions_of(tx: Transaction, repository_id: int, digest: Digest) -> list[Digest]:
     """What belongs to the manifest: those whose subject it is, and those under tags that name it.
 
     The daily walk finds those beyond `COMPANIONS_MAX`.
