@@ -164,10 +164,10 @@ async def test_trouble_with_one_repository_is_not_trouble_with_all(
 async def test_an_upstream_that_is_slow_keeps_nobody_for_long(
     caching: Caching, upstream: Upstream, artifacts: Artifacts
 ) -> None:
-    caching.clock.hurry = 100
     image = upstream.put(NAME, artifacts.image(), "latest")
     await caching.fetch(image, "latest")
     caching.pass_time(DAY)
+    caching.clock.hurry = 100
     with upstream.held(Kind.HEAD_MANIFEST):
         served = await caching.get("latest")
     assert served.stored.digest == image.digest
