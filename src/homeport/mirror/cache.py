@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Concatenate, Final, ParamSpec
 
 from homeport import config
-from homeport.client.errors import BadAnswer, ClientError, NotFound
+from homeport.client.errors import BadAnswer, ClientError, ContentMismatch, NotFound
 from homeport.db.database import DatabaseError, Transaction
 from homeport.events import Origin
 from homeport.mirror import addresses, freshness, origins, sightings
@@ -34,7 +34,15 @@ from homeport.mirror.troubles import Unanswered
 from homeport.observe import Log
 from homeport.oci import mediatype, patterns
 from homeport.oci.digest import Digest
-from homeport.oci.errors import BlobUnknown, ManifestUnknown, NameInvalid, NameUnknown, RegistryError, TagImmutable
+from homeport.oci.errors import (
+    BlobUnknown,
+    DigestInvalid,
+    ManifestUnknown,
+    NameInvalid,
+    NameUnknown,
+    RegistryError,
+    TagImmutable,
+)
 from homeport.oci.manifest import Descriptor, Role
 from homeport.registry import blobs, manifests, tags
 from homeport.registry.blobs import Blob
@@ -178,6 +186,9 @@ class Cache:
             )
         except (ClientError, TimeoutError) as failure:
             raise self._asking.failed(place, what, failure).refusal(BlobUnknown(digest)) from None
+        except DigestInvalid as error:  # A small one had come whole before anybody looked.
+            wrong = ContentMismatch(str(error))
+            raise self._asking.failed(place, what, wrong).refusal(BlobUnknown(digest)) from None
 
     async def blob_size(self, repository: str, digest: Digest) -> int:
         """How many bytes the blob has, which is not fetched for that. Raises `RegistryError`."""
