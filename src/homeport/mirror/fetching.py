@@ -132,7 +132,7 @@ class Fetches:
         shows it to everybody.
         What goes wrong before the first byte is raised here: errors of the client, and those of any push.
         """
-        present = await _present(self._registry, repository, wanted.digest)
+        present = await blobs.find_whole(self._registry, repository, wanted.digest)
         if present is not None:
             return present
         mine = _Coming(self._registry, origin, repository, wanted, open_blob, shared=shared)
@@ -180,7 +180,7 @@ class Fetches:
         if coming.shared:
             present = await _linked(registry, coming)
         else:
-            present = await _present(registry, coming.repository, digest)
+            present = await blobs.find_whole(registry, coming.repository, digest)
         if present is not None:  # Perhaps a fetch that ended while this one was being asked for has brought it.
             return present
         async with self._turns:
@@ -360,12 +360,6 @@ class _Coming:
     def _tell(self) -> None:
         self._moved.set()
         self._moved = asyncio.Event()
-
-
-async def _present(registry: Registry, repository: str, digest: Digest) -> Blob | None:
-    """The blob, if the repository holds it whole."""
-    blob = await registry.db.read(blobs.find, repository, digest)
-    return blob if blob is not None and await blobs.is_whole(registry, blob) else None
 
 
 async def _linked(registry: Registry, coming: _Coming) -> Blob | None:
