@@ -30,8 +30,8 @@ from homeport.jobs.queue import Job
 from homeport.jobs.schedule import Plan
 from homeport.jobs.work import Kind
 from homeport.jobs.worker import Worker
-from homeport.mirror import drafts, sightings
 from homeport.mirror import job as mirror
+from homeport.mirror import read_ahead, sightings
 from homeport.mirror.eviction import Evictor
 from homeport.notify import deliveries
 from homeport.notify.notifier import Notifier
@@ -348,5 +348,5 @@ def _prunes(settings: Settings) -> dict[str, tuple[Prune, float]]:
         "deliveries": (deliveries.prune, keep.keep_deliveries),
         "tokens": (tokens.prune, 0.0),
         "sightings": (sightings.prune, SIGHTINGS_SECONDS),
-        "drafts": (drafts.prune, drafts.KEPT_SECONDS),
+        "read_manifests": (read_ahead.prune, read_ahead.KEPT_SECONDS),
     }

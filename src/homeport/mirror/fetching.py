@@ -26,7 +26,7 @@ from homeport.client.errors import ContentMismatch
 from homeport.client.uploads import Content
 from homeport.db.database import Transaction
 from homeport.events import Origin
-from homeport.mirror import provenance
+from homeport.mirror import public_blobs
 from homeport.observe import Log
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, DigestInvalid, Unavailable
@@ -187,7 +187,7 @@ class Fetches:
             begun_at = registry.clock.monotonic()
             blob = await coming.fetch()
         if coming.shared:
-            await registry.db.jot(provenance.record, digest)
+            await registry.db.jot(public_blobs.record, digest)
         seconds = round(registry.clock.monotonic() - begun_at, 3)
         self._log.info("blob.fetched", repository=coming.repository, digest=digest, bytes=blob.size, seconds=seconds)
         return blob
@@ -365,7 +365,7 @@ class _Coming:
 async def _linked(registry: Registry, coming: _Coming) -> Blob | None:
     """The blob, linked here from wherever it is, if it once came from where everybody can read it."""
     digest = coming.wanted.digest
-    if not await registry.db.read(provenance.is_public, digest):
+    if not await registry.db.read(public_blobs.is_public, digest):
         return None
     return await blobs.mount(registry, coming.origin, coming.repository, digest, None, readable=_by_everybody)
 

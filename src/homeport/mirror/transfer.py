@@ -17,7 +17,7 @@ from homeport.client.repository import FetchedManifest
 from homeport.client.uploads import Content, Outcome
 from homeport.db.database import Transaction
 from homeport.events import Origin
-from homeport.mirror import drafts, holdings
+from homeport.mirror import holdings, read_ahead
 from homeport.mirror.fetching import Fetch, Fetches
 from homeport.mirror.rules import Rule
 from homeport.mirror.selection import referrer_wanted
@@ -40,12 +40,8 @@ class Upstream:
 
     async def get_manifest(self, target: str) -> FetchedManifest:
         """The manifest; a digest that is here or was read before is not asked for."""
-        known = await self._registry.db.read(_known, self._repository, Digest.parse(target)) if ":" in target else None
-        if known is not None:
-            return known
-        read = await self._upstream.get_manifest(target)
-        await self._registry.db.jot(drafts.keep, read, self._registry.clock.now())
-        return read
+        here = await self._registry.db.read(_here, self._repository, Digest.parse(target)) if ":" in target else None
+        return here or await read_ahead.get(self._registry, self._upstream, target)
 
     async def head_manifest(self, target: str) -> Descriptor | None:
         """As the upstream says."""
@@ -133,7 +129,7 @@ class Repository:
         )
         if tag is not None:
             self.tagged[tag] = pushed.digest
-        await self._registry.db.jot(drafts.forget, [pushed.digest])
+        await self._registry.db.jot(read_ahead.forget, [pushed.digest])
 
     async def _is_theirs(self, tag: str, digest: Digest) -> bool:
         return not self._overwrite and await self._registry.db.read(holdings.is_theirs, self._name, tag, digest)
@@ -186,11 +182,9 @@ def _left_out(manifest: Manifest, wanted: Sequence[Platform]) -> frozenset[Diges
 # --- facts ------------------------------------------------------------------------------------------------------
 
 
-def _known(tx: Transaction, repository: str, digest: Digest) -> FetchedManifest | None:
+def _here(tx: Transaction, repository: str, digest: Digest) -> FetchedManifest | None:
     stored = manifests.by_digest(tx, repository, digest)
-    if stored is not None:
-        return FetchedManifest(digest, oci_manifest.parse(stored.data, stored.media_type))
-    return drafts.find(tx, digest)
+    return FetchedManifest(digest, oci_manifest.parse(stored.data, stored.media_type)) if stored else None
 
 
 def _whole(tx: Transaction, repository: str, digest: Digest, wanted: Sequence[Platform]) -> Descriptor | None:
