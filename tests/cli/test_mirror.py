@@ -281,6 +281,17 @@ def test_a_list_that_lost_too_much_is_believed_when_a_person_says_so(
     here.run_here("mirror", "release", "soon", code=2)
 
 
+def test_who_allows_no_more_pulls_need_not_say_of_how_many(here: Here, upstream: Upstream, made: Artifacts) -> None:
+    upstream.put(APP, made.image(), "1.0")
+    upstream.fail(Kind.GET_MANIFEST, faults.pull_limit("600"), of=APP, times=None)
+    here.configure({"source": f"{upstream.host}/{APP}", "target": "app"})
+    here.run_here("mirror", "run", code=1)
+    (quota,) = [line for line in here.run_here("mirror", "status").out.splitlines() if line.startswith("quota: ")]
+    assert quota.startswith(f"quota: {upstream.host}: 0 pulls left at 20")
+    assert "; it asks to be left alone until 20" in quota
+    assert f"{upstream.host} has 0 pulls left\n" in here.run_here("mirror", "plan").out
+
+
 # --- whose tags these are ---------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from homeport.cli import mirror_files
 from homeport.cli.context import Context, Services
 from homeport.cli.jobs import EXITS, run_kind
 from homeport.cli.options import positive
-from homeport.cli.output import CommandError, Exit, format_time
+from homeport.cli.output import CommandError, Exit, counted, format_time
 from homeport.cli.verbs import Verbs
 from homeport.client.errors import ClientError
 from homeport.jobs import queue
@@ -49,7 +49,8 @@ def add(verbs: Verbs) -> None:
         "plan",
         "Show what a run would copy, move and remove now, why, and what that costs.",
         print_plan,
-        more="Nothing is written, and no pull is spent unless --sizes is given; what that reads, the run need not.",
+        more="Nothing is changed, and no pull is spent unless --sizes is given or tags are\n"
+        "chosen 'by: created'; what is read for that, the run need not read again.",
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="only this image")
     parser.add_argument("--sizes", action="store_true", help="read manifests that are not here to tell their sizes")
@@ -170,16 +171,16 @@ def _plan_lines(
     total = Cost()
     for cost in costs.values():
         total.add(cost)
-    yield f"of {_count(decided.checked, 'tag')} that upstreams have, {decided.unchanged} are here as they are there"
+    yield f"of {counted(decided.checked, 'tag')} that upstreams have, {decided.unchanged} are here as they are there"
     if not decided.copies:
         yield "a run would copy nothing"
     elif total.unread:
-        yield f"a run would copy {_count(len(decided.copies), 'image')}, for at least {_count(total.pulls, 'pull')}"
+        yield f"a run would copy {counted(len(decided.copies), 'image')}, for at least {counted(total.pulls, 'pull')}"
     else:
-        yield f"a run would copy {_count(len(decided.copies), 'image')}: {_cost(total)}"
+        yield f"a run would copy {counted(len(decided.copies), 'image')}: {_cost(total)}"
     for standing in left:
         if standing.remaining is not None:
-            yield f"{standing.host} has {standing.remaining} of {standing.pulls_max} pulls left"
+            yield f"{standing.host} has {_pulls_left(standing)}"
 
 
 def _copy_line(copy: Copy, cost: Cost) -> str:
@@ -189,11 +190,7 @@ def _copy_line(copy: Copy, cost: Cost) -> str:
 
 
 def _cost(cost: Cost) -> str:
-    return f"{decimal(cost.bytes)}, {_count(cost.pulls, 'pull')}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    return f"{decimal(cost.bytes)}, {counted(cost.pulls, 'pull')}"
 
 
 def _departure_line(departure: Departure, why_stays: str | None, now: float) -> str:
@@ -280,7 +277,7 @@ async def status(context: Context) -> int:
         left = await registry.db.read(quotas.every)
     last = runs[0].told() if runs else None
     if not context.output.as_json:
-        for line in _status_lines(last, behind, stopped, going, left):
+        for line in _status_lines(last, behind, stopped, going, left, context.clock.now()):
             context.output.line(line)
         return Exit.DONE
     told = {
@@ -300,6 +297,7 @@ def _status_lines(
     stopped: list[Stopped],
     going: list[TagOrigin],
     left: list[Standing],
+    now: float,
 ) -> Iterator[str]:
     if last is None:
         yield "last run: none yet"
@@ -313,7 +311,7 @@ def _status_lines(
     for each in going:
         yield f"leaving: {each.repository}:{each.tag}: {each.leaving} since {format_time(each.leaving_since)}"
     for standing in left:
-        yield _quota_line(standing)
+        yield _quota_line(standing, now)
 
 
 def _leaving_told(each: TagOrigin) -> dict[str, Any]:
@@ -326,12 +324,16 @@ def _leaving_told(each: TagOrigin) -> dict[str, Any]:
     }
 
 
-def _quota_line(standing: Standing) -> str:
-    limited = (
-        f"; it asks to be left alone until {format_time(standing.limited_until)}" if standing.limited_until else ""
-    )
-    seen = format_time(standing.seen_at)
-    return f"quota: {standing.host}: {standing.remaining} of {standing.pulls_max} pulls left at {seen}{limited}"
+def _quota_line(standing: Standing, now: float) -> str:
+    until = standing.limited_until
+    limited = "" if until is None or until <= now else f"; it asks to be left alone until {format_time(until)}"
+    return f"quota: {standing.host}: {_pulls_left(standing)} at {format_time(standing.seen_at)}{limited}"
+
+
+def _pulls_left(standing: Standing) -> str:
+    """An upstream that refuses a pull need not have said how many it allows."""
+    of = "" if standing.pulls_max is None else f" of {standing.pulls_max}"
+    return f"{standing.remaining}{of} pulls left"
 
 
 # --- whose tags these are ---------------------------------------------------------------------------------------
@@ -357,7 +359,7 @@ async def adopt(context: Context) -> int:
     for failure in search.failures:
         context.output.note(f"{failure.what}: {failure.why}")
     if not context.arguments.plan:
-        context.output.note(f"written down: {_count(count, 'tag')} came from upstreams")
+        context.output.note(f"written down: {counted(count, 'tag')} came from upstreams")
     return Exit.PARTLY if search.failures else Exit.DONE
 
 
