@@ -22,6 +22,7 @@ from homeport.mirror.fetching import Fetch, Fetches
 from homeport.mirror.rules import Rule
 from homeport.mirror.selection import referrer_wanted
 from homeport.oci import manifest as oci_manifest
+from homeport.oci import platforms
 from homeport.oci.digest import Digest
 from homeport.oci.manifest import Descriptor, Manifest, Role
 from homeport.oci.platforms import Platform
@@ -173,10 +174,10 @@ class Watching(Observer):
 
 
 def _left_out(manifest: Manifest, wanted: Sequence[Platform]) -> frozenset[Digest]:
-    if not manifest.is_index or not wanted:
+    """The platforms of an index that are not wanted."""
+    if not manifest.is_index:
         return frozenset()
-    kept = {child.digest for child in holdings.wanted_children(manifest, wanted)}
-    return frozenset(each.digest for each in manifest.references if each.is_manifest and each.digest not in kept)
+    return frozenset(child.descriptor.digest for child in platforms.select(manifest, wanted).left_out)
 
 
 # --- facts ------------------------------------------------------------------------------------------------------
