@@ -278,7 +278,9 @@ class Mirror(Section):
         False, "Keep in step what this registry holds and upstream has, as well as what 'images' names.", live=True
     )
     skip: tuple[Pattern, ...] = setting(
-        (), "Repositories of this registry that are neither mirrored nor followed nor fetched: team/**.", live=True
+        (),
+        "What is neither mirrored nor followed, by its name here, nor cached, by its name here or upstream: team/**.",
+        live=True,
     )
     gone_upstream: Removal = setting(
         KEEP, "What happens to followed tags that upstream has no more: keep, or {remove_after: 14d}.", live=True
