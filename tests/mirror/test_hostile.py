@@ -1,0 +1,50 @@
+"""What somebody could build at an upstream, or here, to harm who mirrors it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from homeport.kinds import Outcome
+from homeport.mirror import holdings
+from homeport.oci import mediatype
+from tests.client.images import Image, descriptor, make
+from tests.mirror.artifacts import Artifacts
+from tests.mirror.mirroring import Mirroring
+from tests.mirror.upstream import Upstream
+
+APP = "team/app"
+
+
+def ladder(upstream: Upstream, top: Image, *, rungs: int, width: int) -> Image:
+    """An index above `top` to which as many ways lead down as `width` to the power of `rungs`."""
+    below = [top]
+    for rung in range(rungs):
+        listed = [descriptor(each.pushed.descriptor) for each in below]
+        below = [
+            Image(make({"mediaType": mediatype.OCI_INDEX, "manifests": listed, "annotations": {"at": f"{rung}.{n}"}}))
+            for n in range(width)
+        ]
+        for each in below:
+            upstream.put(APP, each)
+    return below[0]
+
+
+async def test_a_ladder_of_indexes_is_climbed_once_and_not_on_every_way(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts
+) -> None:
+    image = upstream.put(APP, artifacts.image(), "plain")
+    upstream.put(APP, ladder(upstream, image, rungs=7, width=12), "1.0")
+    mirroring.configure({"source": f"{upstream.host}/{APP}", "target": "app"})
+    async with asyncio.timeout(60):
+        assert (await mirroring.run()).outcome is Outcome.SUCCESS
+        assert (await mirroring.run()).counts["unchanged"] == 2
+    await mirroring.check_everything()
+
+
+async def test_what_is_lacking_is_told_once(mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts) -> None:
+    wanted, left_out = "linux/amd64", "linux/arm64"
+    image = upstream.put(APP, artifacts.platforms(wanted, left_out), "1.0")
+    mirroring.configure({"source": f"{upstream.host}/{APP}", "target": "app", "platforms": [wanted]})
+    await mirroring.run()
+    lacking = await mirroring.registry.db.read(holdings.lacking, "app", image.digest, ())
+    assert lacking == [image.children[1].digest]
