@@ -7,6 +7,7 @@ import asyncio
 from homeport.kinds import Outcome
 from homeport.mirror import holdings
 from homeport.oci import mediatype
+from homeport.registry import visibility
 from tests.client.images import Image, descriptor, make
 from tests.mirror.artifacts import Artifacts
 from tests.mirror.mirroring import Mirroring
@@ -48,3 +49,39 @@ async def test_what_is_lacking_is_told_once(mirroring: Mirroring, upstream: Upst
     await mirroring.run()
     lacking = await mirroring.registry.db.read(holdings.lacking, "app", image.digest, ())
     assert lacking == [image.children[1].digest]
+
+
+async def test_a_source_for_everybody_opens_nothing_of_a_private_one_in_the_same_repository(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts
+) -> None:
+    environ = {"UPSTREAM_PASSWORD": upstream.password}
+    await mirroring.restart(environ)
+    upstream.scheme = "bearer"
+    upstream.private.add("ours/app")
+    for name, tag in (("ours/app", "secret"), ("public/app", "1.0")):
+        upstream.put(name, artifacts.image(), tag)
+    login = {upstream.host: {"username": upstream.user, "password": "env:UPSTREAM_PASSWORD"}}
+    images = [
+        {"source": f"{upstream.host}/{name}", "target": "both", "tags": {"list": [tag]}}
+        for name, tag in (("public/app", "1.0"), ("ours/app", "secret"))
+    ]
+
+    async def is_private() -> bool:
+        return await mirroring.registry.db.read(visibility.is_private, "both")
+
+    mirroring.configure(*images, upstreams=login)
+    assert (await mirroring.run()).outcome is Outcome.SUCCESS
+    assert (await mirroring.tags("both")).keys() == {"1.0", "secret"}
+    assert await is_private()
+    upstream.put("public/app", artifacts.image(), "1.0")
+    await mirroring.restart(environ)
+    mirroring.configure(*images, upstreams=login)
+    assert (await mirroring.run()).counts["copied"] == 1
+    assert await is_private()
+    # What is public by now is for everybody, where nothing else is.
+    upstream.private.clear()
+    upstream.put("ours/app", artifacts.image(), "secret")
+    await mirroring.restart(environ)
+    mirroring.configure({**images[1], "target": "alone"}, images[0], upstreams=login)
+    await mirroring.run()
+    assert not await mirroring.registry.db.read(visibility.is_private, "alone")
