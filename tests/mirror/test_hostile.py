@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from homeport.events import SYSTEM
 from homeport.kinds import Outcome
 from homeport.mirror import holdings
 from homeport.oci import mediatype
-from homeport.registry import visibility
+from homeport.registry import manifests, removal, restoring, tags, visibility
 from tests.client.images import Image, descriptor, make
 from tests.mirror.artifacts import Artifacts
+from tests.mirror.caching import NAME, Caching
 from tests.mirror.mirroring import Mirroring
 from tests.mirror.upstream import Upstream
 
@@ -85,3 +87,40 @@ async def test_a_source_for_everybody_opens_nothing_of_a_private_one_in_the_same
     mirroring.configure({**images[1], "target": "alone"}, images[0], upstreams=login)
     await mirroring.run()
     assert not await mirroring.registry.db.read(visibility.is_private, "alone")
+
+
+async def test_an_image_that_came_in_part_comes_back_as_it_was(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts
+) -> None:
+    wanted, left_out = "linux/amd64", "linux/arm64"
+    image = upstream.put(APP, artifacts.platforms(wanted, left_out), "1.0")
+    mirroring.configure({"source": f"{upstream.host}/{APP}", "target": "app", "platforms": [wanted]})
+    await mirroring.run()
+    registry = mirroring.registry
+
+    async def restore() -> None:
+        await restoring.restore_tag(registry, SYSTEM, "app", "1.0", None)
+        assert await mirroring.tags("app") == {"1.0": image.digest}
+        await mirroring.check_image(image.children[0], "app")
+        assert not await registry.db.read(manifests.has, "app", image.children[1].digest)
+
+    await tags.delete(registry, SYSTEM, "app", "1.0")
+    await restore()
+    await manifests.delete(registry, SYSTEM, "app", image.digest)
+    await restore()
+    await removal.delete(registry, SYSTEM, "app")
+    await restoring.restore_repository(registry, SYSTEM, "app")
+    assert await mirroring.tags("app") == {"1.0": image.digest}
+
+
+async def test_what_nobody_had_asked_the_cache_for_keeps_no_tag_from_coming_back(
+    caching: Caching, upstream: Upstream, artifacts: Artifacts
+) -> None:
+    image = upstream.put(NAME, artifacts.image(), "latest")
+    await caching.get("latest")
+    await caching.read(image.blobs[1].blob.digest)
+    registry = caching.registry
+    await manifests.delete(registry, SYSTEM, caching.name, image.digest)
+    await restoring.restore_tag(registry, SYSTEM, caching.name, "latest", None)
+    assert await caching.holds(image.digest)
+    await caching.fetch(image, "latest")
