@@ -21,6 +21,7 @@ from homeport.registry.blobs import Blob
 from homeport.storage.blobstore import UNSEEN_BYTES_MAX, StorageError, StoreFull
 from homeport.testing.blobstore_faults import FailingStore
 from homeport.testing.blobstore_suite import MIB, content, pattern
+from homeport.upstreams.upstreams import Purpose
 from tests.mirror.upstreams import Upstream
 from tests.registry.world import ADA, OTHER, REPOSITORY, World
 
@@ -418,6 +419,23 @@ async def test_no_more_than_some_are_fetched_at_once(world: World) -> None:
             upstream.allow()
         for task, upstream in zip(asking, upstreams, strict=True):
             assert await whole(await task) == upstream.data
+
+
+async def test_nobody_waits_until_a_slow_upstream_has_given_a_run_its_blobs(world: World) -> None:
+    async with Fetches(world.registry, Log(io.StringIO(), world.clock), at_once=2) as fetches:
+        slow = [Upstream(bytes([number]) * 1000, allowed=0) for number in range(5)]
+        run = [
+            asyncio.create_task(
+                fetches.stream(ADA, REPOSITORY, each.blob, each.open, shared=True, purpose=Purpose.RUNS)
+            )
+            for each in slow
+        ]
+        await turns()
+        assert sum(upstream.opened for upstream in slow) == 2
+        assert await whole(await begin(fetches, Upstream(DATA))) == DATA
+        for upstream in slow:
+            upstream.allow()
+        await asyncio.gather(*run)
 
 
 async def test_the_queue_has_an_end(fetches: Fetches, monkeypatch: pytest.MonkeyPatch) -> None:

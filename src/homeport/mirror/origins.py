@@ -50,6 +50,12 @@ def of_repository(tx: Transaction, repository: str) -> dict[str, TagOrigin]:
     return {row[1]: _origin(row) for row in rows}
 
 
+def has_others(tx: Transaction, repository: str, source: Source) -> bool:
+    """Whether something of a repository of ours came from elsewhere than this source."""
+    sql = "SELECT 1 FROM origins WHERE repository = ? AND (host, source) <> (?, ?) LIMIT 1"
+    return tx.one(sql, (repository, *source)) is not None
+
+
 def sources(tx: Transaction, image: str, limit: int) -> list[Source]:
     """At most `limit` upstream repositories from which something came for an image of the configuration."""
     rows = tx.all(

@@ -72,6 +72,12 @@ def of_run(tx: Transaction, run: int) -> list[Copy]:
     return list(map(_copy, rows))
 
 
+def has_others(tx: Transaction, repository: str, source: Source) -> bool:
+    """Whether something is to come to a repository of ours from elsewhere than this source."""
+    sql = "SELECT 1 FROM mirror_copies WHERE repository = ? AND (host, source) <> (?, ?) LIMIT 1"
+    return tx.one(sql, (repository, *source)) is not None
+
+
 def every(tx: Transaction, limit: int = 1_000, after: tuple[str, str] = ("", "")) -> list[Copy]:
     """At most `limit` of all that is behind, by name, of those behind `after`."""
     rows = tx.all(

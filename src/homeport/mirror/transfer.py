@@ -28,7 +28,7 @@ from homeport.oci.manifest import Descriptor, Manifest, Role
 from homeport.oci.platforms import Platform
 from homeport.registry import blobs, manifests
 from homeport.registry.registry import Registry
-from homeport.upstreams.upstreams import UpstreamRepository
+from homeport.upstreams.upstreams import Purpose, UpstreamRepository
 
 
 class Upstream:
@@ -105,7 +105,12 @@ class Repository:
         if await self._registry.db.read(blobs.find, self._name, blob.digest) is not None:
             return Outcome.PRESENT
         got = await self._fetches.stream(
-            self._origin, self._name, blob, lambda: self._source.open_blob(blob), shared=self._shared
+            self._origin,
+            self._name,
+            blob,
+            lambda: self._source.open_blob(blob),
+            shared=self._shared,
+            purpose=Purpose.RUNS,
         )
         if not isinstance(got, Fetch):
             return Outcome.MOUNTED

@@ -12,7 +12,7 @@ Holds (docs/format.md draws the protocol):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from homeport import events
@@ -137,12 +137,15 @@ def take_out(
     *,
     reason: str | None,
     manifest: tuple[str, bytes] | None = None,
+    lacked: Sequence[str] = (),
 ) -> None:
-    """Stop offering the digest here, and keep in the trash what it was: of a manifest its media type and bytes.
+    """Stop offering the digest here, and keep in the trash what it was: of a manifest its media type and bytes, and
+    what it lacked here of all that it names.
 
     Its bytes go when no repository has a link to them any more. The caller has seen to it that nothing here names it.
     """
-    trash.keep_link(tx, registry, origin, repository_id, digest, reason=reason or "deleted", manifest=manifest)
+    why = reason or "deleted"
+    trash.keep_link(tx, registry, origin, repository_id, digest, reason=why, manifest=manifest, lacked=lacked)
     tx.run("DELETE FROM links WHERE repository_id = ? AND digest = ?", (repository_id, digest))
     quotas.discharge(tx, repository_id, digest)
     reviews.drop(tx, repository_id, digest)
