@@ -45,6 +45,8 @@ from homeport.storage.filesystem import FilesystemStore
 
 #: A tag of an upstream that nobody has looked at for so long is forgotten.
 SIGHTINGS_SECONDS = 90 * 86_400.0
+#: How long a run that another process asked for waits at most. Looking costs an idle program 0.3 % of a core.
+LOOK_SECONDS = 0.1
 
 
 @asynccontextmanager
@@ -332,7 +334,9 @@ def _kinds(
 
 def _worker(registry: Registry, kinds: Mapping[str, Kind], log: Log, settings: Settings) -> Worker:
     clock = registry.clock
-    return Worker(registry.db, clock, log, kinds, count=settings.jobs.workers, on_end=_ended(clock))
+    workers = settings.jobs.workers
+    on_end = _ended(clock)
+    return Worker(registry.db, clock, log, kinds, count=workers, on_end=on_end, look_seconds=LOOK_SECONDS)
 
 
 def _ended(clock: Clock) -> Callable[[Transaction, Job], None]:
