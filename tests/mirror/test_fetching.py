@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from homeport.client.errors import NotFound, Refused
-from homeport.mirror import fetching, provenance
+from homeport.client.errors import ContentMismatch, NotFound, Refused
+from homeport.mirror import fetching, public_blobs
 from homeport.mirror.fetching import Fetch, Fetches
 from homeport.observe import Log
 from homeport.oci.digest import Digest
-from homeport.oci.errors import DigestInvalid, QuotaExceeded, ReadOnly, Unavailable
+from homeport.oci.errors import QuotaExceeded, ReadOnly, Unavailable
 from homeport.registry import blobs, quotas
 from homeport.registry.blobs import Blob
 from homeport.storage.blobstore import UNSEEN_BYTES_MAX, StorageError, StoreFull
 from homeport.testing.blobstore_faults import FailingStore
 from homeport.testing.blobstore_suite import MIB, content, pattern
+from homeport.upstreams.upstreams import Purpose
 from tests.mirror.upstreams import Upstream
 from tests.registry.world import ADA, OTHER, REPOSITORY, World
 
@@ -61,7 +62,7 @@ async def held(world: World, repository: str, data: bytes) -> bool:
 
 
 async def is_public(world: World, data: bytes) -> bool:
-    return await world.registry.db.read(provenance.is_public, Digest.of(data))
+    return await world.registry.db.read(public_blobs.is_public, Digest.of(data))
 
 
 async def failure(of: Awaitable[object]) -> Exception:
@@ -332,7 +333,15 @@ async def test_wrong_bytes_are_nobodys_blob(world: World, fetches: Fetches) -> N
     upstream = Upstream(DATA)
     upstream.data = DATA[:-1] + b"!"
     fetch = await begin(fetches, upstream)
-    assert isinstance(await failure(whole(fetch)), DigestInvalid)
+    got = 0
+
+    async def read() -> None:
+        nonlocal got
+        async for chunk in fetch.read():
+            got += len(chunk)
+
+    assert isinstance(await failure(read()), ContentMismatch)
+    assert got < len(DATA)  # Nobody got a wrong blob whole.
     assert not await held(world, REPOSITORY, DATA)
     assert not await is_public(world, DATA)
     assert world.strays() == []
@@ -410,6 +419,23 @@ async def test_no_more_than_some_are_fetched_at_once(world: World) -> None:
             upstream.allow()
         for task, upstream in zip(asking, upstreams, strict=True):
             assert await whole(await task) == upstream.data
+
+
+async def test_nobody_waits_until_a_slow_upstream_has_given_a_run_its_blobs(world: World) -> None:
+    async with Fetches(world.registry, Log(io.StringIO(), world.clock), at_once=2) as fetches:
+        slow = [Upstream(bytes([number]) * 1000, allowed=0) for number in range(5)]
+        run = [
+            asyncio.create_task(
+                fetches.stream(ADA, REPOSITORY, each.blob, each.open, shared=True, purpose=Purpose.RUNS)
+            )
+            for each in slow
+        ]
+        await turns()
+        assert sum(upstream.opened for upstream in slow) == 2
+        assert await whole(await begin(fetches, Upstream(DATA))) == DATA
+        for upstream in slow:
+            upstream.allow()
+        await asyncio.gather(*run)
 
 
 async def test_the_queue_has_an_end(fetches: Fetches, monkeypatch: pytest.MonkeyPatch) -> None:

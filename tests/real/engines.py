@@ -1,11 +1,15 @@
 """Container engines of our own: private sockets, data and settings; no network is made and no firewall touched."""
 
+import json
+import os
 import re
 import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.support.components import need, need_root
 
@@ -21,6 +25,9 @@ class Daemon:
         # A socket's path may have 108 characters at most: not below pytest's folders.
         self.folder = Path(tempfile.mkdtemp(prefix="homeport-"))
         self.socket = self.folder / "engine.sock"
+        self.environment: Mapping[str, str] = os.environ
+        #: What the daemon finds at a path of the machine instead of what is there: a folder of the tests.
+        self.replaced: Mapping[str, Path] = {}
         self._program = need(program)
         self._ready = ready
         self._log = self.folder / "log"
@@ -28,17 +35,27 @@ class Daemon:
 
     def start(self) -> None:
         with self._log.open("wb") as log:
-            command = ["setpriv", "--pdeathsig", "TERM", str(self._program), *self.arguments()]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            command = ["setpriv", "--pdeathsig", "TERM", *self._unshared(), str(self._program), *self.arguments()]
+            self._process = subprocess.Popen(
+                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         deadline = time.monotonic() + READY_SECONDS_MAX
         while self._ready not in self._log.read_text(errors="replace"):
             if self._process.poll() is not None or time.monotonic() > deadline:
+                said = self._log.read_text(errors="replace")
                 self.stop()
-                raise AssertionError(f"{self._program.name} does not start:\n{self._log.read_text(errors='replace')}")
+                raise AssertionError(f"{self._program.name} does not start:\n{said}")
             time.sleep(0.05)
 
     def arguments(self) -> list[str]:
         raise NotImplementedError
+
+    def _unshared(self) -> list[str]:
+        """What starts it with mounts of its own, so that nothing is changed for anybody else."""
+        if not self.replaced:
+            return []
+        mounts = [f"mkdir -p {path} && mount --bind {folder} {path}" for path, folder in self.replaced.items()]
+        return ["unshare", "--mount", "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "sh"]
 
     def end(self) -> None:
         """End the process; what it keeps stays, so that it can be started again."""
@@ -63,12 +80,13 @@ class Daemon:
 class DockerEngine(Daemon):
     """A dockerd with a containerd of its own."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, settings: Mapping[str, Any] | None = None) -> None:
         super().__init__(program, ready="API listen on")
+        self._settings = settings or {}
 
     def arguments(self) -> list[str]:
         settings = self.folder / "daemon.json"
-        settings.write_text("{}")
+        settings.write_text(json.dumps(self._settings))
         own = {
             "--host": f"unix://{self.socket}",
             "--data-root": f"{self.folder}/data",

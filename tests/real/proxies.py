@@ -42,7 +42,11 @@ class Proxy:
 
     def _connect(self, client: socket.socket, port: int) -> None:
         """Pass on, both ways, until one side has enough."""
-        server = socket.create_connection(("127.0.0.1", port))
+        try:
+            server = socket.create_connection(("127.0.0.1", port))
+        except OSError:  # Nobody is there any more.
+            self._close(client)
+            return
         self._open.add(server)
         threading.Thread(target=self._pass_on, args=(client, server), daemon=True).start()
         self._pass_on(server, client, to_client=True)

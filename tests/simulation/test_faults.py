@@ -197,7 +197,7 @@ def test_a_loss_of_which_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_companions_that_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifests, "_companions", lambda *_: [])
+    monkeypatch.setattr(manifests, "companions_of", lambda *_: [])
     assert is_seen()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -30,8 +30,9 @@ from homeport.jobs.queue import Job
 from homeport.jobs.schedule import Plan
 from homeport.jobs.work import Kind
 from homeport.jobs.worker import Worker
-from homeport.mirror import drafts, sightings
 from homeport.mirror import job as mirror
+from homeport.mirror import read_ahead, sightings
+from homeport.mirror.eviction import Evictor
 from homeport.notify import deliveries
 from homeport.notify.notifier import Notifier
 from homeport.notify.targets import Target, targets_of
@@ -44,6 +45,8 @@ from homeport.storage.filesystem import FilesystemStore
 
 #: A tag of an upstream that nobody has looked at for so long is forgotten.
 SIGHTINGS_SECONDS = 90 * 86_400.0
+#: How long a run that another process asked for waits at most. Looking costs an idle program 0.3 % of a core.
+LOOK_SECONDS = 0.1
 
 
 @asynccontextmanager
@@ -102,6 +105,10 @@ async def open_outgoing(settings: Settings) -> AsyncIterator[Outgoing]:
         yield Outgoing(notifier=notifier, secrets=secrets, references=found)
 
 
+async def _nothing() -> None:
+    """Nobody is served here."""
+
+
 @dataclass(slots=True)
 class Program:
     """The parts that every process has that runs for long, whatever its role."""
@@ -119,6 +126,7 @@ class Program:
     kinds: Mapping[str, Kind]
     sweeper: Sweeper
     walker: Walker
+    evictor: Evictor
     upstreaming: Upstreaming
     #: Whether it is this process that keeps schedules, runs jobs and tells people.
     works: bool
@@ -126,6 +134,8 @@ class Program:
     busy: Callable[[], bool] = field(default=lambda: False)
     #: The same within the last second: between two requests of one client nobody is served for a moment.
     asked_lately: Callable[[], bool] = field(default=lambda: False)
+    #: Writes down which images were pulled here.
+    flush_pulls: Callable[[], Awaitable[None]] = field(default=_nothing)
 
     @property
     def server_url(self) -> str:
@@ -206,6 +216,14 @@ async def open_program(
         kinds,
         cleaner.sweeper,
         Walker(registry, log, cleaner.guard, cleaner.pace),
+        Evictor(
+            registry,
+            log,
+            cleaner.pace,
+            cleaner.guard.may_delete,
+            lambda: program.settings.cache,
+            lambda: program.flush_pulls(),  # noqa: PLW0108 (it is set later)
+        ),
         upstreaming,
         works,
     )
@@ -316,7 +334,9 @@ def _kinds(
 
 def _worker(registry: Registry, kinds: Mapping[str, Kind], log: Log, settings: Settings) -> Worker:
     clock = registry.clock
-    return Worker(registry.db, clock, log, kinds, count=settings.jobs.workers, on_end=_ended(clock))
+    workers = settings.jobs.workers
+    on_end = _ended(clock)
+    return Worker(registry.db, clock, log, kinds, count=workers, on_end=on_end, look_seconds=LOOK_SECONDS)
 
 
 def _ended(clock: Clock) -> Callable[[Transaction, Job], None]:
@@ -332,5 +352,5 @@ def _prunes(settings: Settings) -> dict[str, tuple[Prune, float]]:
         "deliveries": (deliveries.prune, keep.keep_deliveries),
         "tokens": (tokens.prune, 0.0),
         "sightings": (sightings.prune, SIGHTINGS_SECONDS),
-        "drafts": (drafts.prune, drafts.KEPT_SECONDS),
+        "read_manifests": (read_ahead.prune, read_ahead.KEPT_SECONDS),
     }

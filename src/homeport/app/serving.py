@@ -47,6 +47,7 @@ class Server:
         program.busy = lambda: self._application.in_front > 0
         clock = program.registry.clock
         program.asked_lately = lambda: clock.monotonic() - self._application.asked_at < LATELY_SECONDS
+        program.flush_pulls = self.flush_pulls
         program.secrets.on_change = self._secrets_changed
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The role *work*: jobs are run, schedules kept, people told, engines asked what they run."""
+"""The role *work*: jobs are run, schedules kept, people told, engines asked what they run, the cache kept small."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 
 from homeport.app.composition import Program
 from homeport.app.loops import every
+from homeport.mirror import eviction
 
 #: How late a schedule may be.
 TICK_SECONDS = 1.0
@@ -27,6 +28,7 @@ class Working:
             program.sweeper.run(),
             program.walker.run(),
             program.watcher.run(),
+            every(program.registry.clock, program.log, eviction.STEP_SECONDS, program.evictor.step),
         ]
 
     async def stop(self, seconds: float) -> None:

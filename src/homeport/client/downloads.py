@@ -1,7 +1,7 @@
 """Reading a blob from another registry: resumed when the connection is cut, verified before its last byte is passed on.
 
 Holds: `read` gives the bytes of the blob or raises; never more than its size, and never its last bytes unless all of
-them together have its digest. What is in memory does not grow with the blob.
+them together have its digest, or whoever reads looks at that. What is in memory does not grow with the blob.
 """
 
 from __future__ import annotations
@@ -32,15 +32,18 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}|\*)")
 class BlobDownload:
     """One blob as it comes. `close` when done with it, read to its end or not."""
 
-    def __init__(self, remote: Remote, path: str, scopes: tuple[str, ...], blob: Descriptor) -> None:
+    def __init__(
+        self, remote: Remote, path: str, scopes: tuple[str, ...], blob: Descriptor, *, verify: bool = True
+    ) -> None:
         self.blob = blob
         self._remote = remote
         self._path = path
         self._scopes = scopes
         self._answer: OpenAnswer | None = None
         self._position = 0
-        self._hasher = new_hasher(blob.digest.algorithm)
-        self._hashed_bytes = 0
+        self._hasher = new_hasher(blob.digest.algorithm) if verify else None
+        #: How far it was read, and hashed.
+        self._read_bytes = 0
         #: How long was waited for bytes, over all connections, and how many came.
         self._waited_seconds = 0.0
         self._came_bytes = 0
@@ -48,7 +51,7 @@ class BlobDownload:
 
     async def read(self, position: int) -> bytes:
         """The next bytes at `position`, nothing at the end. May go back to an earlier position, never skip ahead."""
-        if position > self._hashed_bytes:
+        if position > self._read_bytes:
             raise ValueError("a blob is read from its beginning; what is skipped could not be verified")
         if position >= self.blob.size:
             self._verify()
@@ -91,13 +94,16 @@ class BlobDownload:
 
     def _account(self, chunk: bytes) -> None:
         start, self._position = self._position, self._position + len(chunk)
-        if self._position > self._hashed_bytes:
-            self._hasher.update(chunk[self._hashed_bytes - start :])
-            self._hashed_bytes = self._position
-        if self._hashed_bytes == self.blob.size:
+        if self._position > self._read_bytes:
+            if self._hasher is not None:
+                self._hasher.update(chunk[self._read_bytes - start :])
+            self._read_bytes = self._position
+        if self._read_bytes == self.blob.size:
             self._verify()
 
     def _verify(self) -> None:
+        if self._hasher is None:
+            return
         encoded = self._hasher.hexdigest()
         if encoded != self.blob.digest.encoded:
             self.close()

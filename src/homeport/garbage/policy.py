@@ -22,7 +22,7 @@ from homeport.garbage.sweep import Pace
 from homeport.oci import companions, patterns
 from homeport.oci.digest import Digest
 from homeport.oci.errors import TagImmutable
-from homeport.registry import protections, pulls, repositories, standing, tags
+from homeport.registry import manifests, protections, pulls, repositories, standing, tags
 from homeport.registry.registry import Registry
 from homeport.registry.retention import Decision, Retention, Tagged, decide, immutable_by, protected_by
 
@@ -228,17 +228,8 @@ def _known(
     uses: Mapping[str, str],
 ) -> Tagged:
     subject = companions.subject(name)
-    here = None if subject is None else _subject_here(tx, repository_id, subject)
+    here = None if subject is None else manifests.beginning_with(tx, repository_id, subject)
     return Tagged(name, Digest(digest), pushed_at, pulled_at, uses.get(digest), here)
-
-
-def _subject_here(tx: Transaction, repository_id: int, subject: str) -> Digest | None:
-    """The manifest that a companion's tag names, or a longer digest of which the tag has the beginning."""
-    row = tx.one(
-        "SELECT digest FROM held_manifests WHERE repository_id = ? AND digest >= ? AND digest < ? LIMIT 1",
-        (repository_id, subject, f"{subject}g"),
-    )
-    return Digest(row[0]) if row else None
 
 
 def _using(tx: Transaction, digest: str) -> list[tuple[int, str]]:

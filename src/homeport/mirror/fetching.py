@@ -5,6 +5,7 @@ Holds:
   for a digest in a repository. Whoever asks on behalf of another repository has it linked there when it is here; where
   the fetch of another repository fails before its first byte, their own is tried.
 - A fetch belongs to none of those who wait for it: it goes on when they leave, and nobody waits for the slowest.
+- What people ask for has turns of its own, so none of it waits until a run's blobs have come from a slow upstream.
 - Who reads gets every byte that they asked for or an error, never fewer. The bytes come from memory to those who keep
   up, and from the store to all others; what is in memory does not grow with the blob or its readers.
 - A repository gets a blob for its bytes, which upstream gave to it now, or once to everybody; never because another
@@ -22,20 +23,22 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, TypeAlias
 
+from homeport.client.errors import ContentMismatch
 from homeport.client.uploads import Content
 from homeport.db.database import Transaction
 from homeport.events import Origin
-from homeport.mirror import provenance
+from homeport.mirror import public_blobs
 from homeport.observe import Log
 from homeport.oci.digest import Digest
-from homeport.oci.errors import BlobUnknown, Unavailable
+from homeport.oci.errors import BlobUnknown, DigestInvalid, Unavailable
 from homeport.oci.manifest import Descriptor
 from homeport.registry import blobs, uploads
 from homeport.registry.blobs import Blob
 from homeport.registry.registry import Registry
 from homeport.storage.blobstore import UNSEEN_BYTES_MAX, StorageError, UploadMissing
+from homeport.upstreams.upstreams import Purpose
 
-#: How many blobs are fetched at once. Each has some of its last bytes in memory.
+#: How many blobs are fetched at once for people, and for runs. Each has some of its last bytes in memory.
 AT_ONCE: Final = 12
 #: What a reader is given at a time. Of one that stands still the server keeps several such chunks in memory: with
 #: 256 KiB fifty of them took 40 MiB more, and with 1 MiB 260.
@@ -99,7 +102,7 @@ class Fetches:
     def __init__(self, registry: Registry, log: Log, *, at_once: int = AT_ONCE) -> None:
         self._registry = registry
         self._log = log
-        self._turns = asyncio.Semaphore(at_once)
+        self._turns = {purpose: asyncio.Semaphore(at_once) for purpose in Purpose}
         self._coming: dict[_Key, _Coming] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -123,17 +126,25 @@ class Fetches:
             coming.fail(Unavailable(_STOPPING))
 
     async def stream(
-        self, origin: Origin, repository: str, wanted: Descriptor, open_blob: OpenBlob, *, shared: bool
+        self,
+        origin: Origin,
+        repository: str,
+        wanted: Descriptor,
+        open_blob: OpenBlob,
+        *,
+        shared: bool,
+        purpose: Purpose = Purpose.PEOPLE,
     ) -> Fetch | Blob:
         """The blob, if the repository has it or gets it without that bytes move; else its fetch, once bytes come.
 
-        `open_blob` opens it at upstream, if no fetch of it runs already; `shared`: upstream shows it to everybody.
+        `open_blob` opens it at upstream, if no fetch of it runs already, and need not verify it; `shared`: upstream
+        shows it to everybody.
         What goes wrong before the first byte is raised here: errors of the client, and those of any push.
         """
-        present = await _present(self._registry, repository, wanted.digest)
+        present = await blobs.find_whole(self._registry, repository, wanted.digest)
         if present is not None:
             return present
-        mine = _Coming(self._registry, origin, repository, wanted, open_blob, shared=shared)
+        mine = _Coming(self._registry, origin, repository, wanted, open_blob, shared=shared, purpose=purpose)
         coming = self._join(_Key(None if shared else repository, wanted.digest, wanted.size), mine)
         try:
             await coming.begun()
@@ -178,14 +189,14 @@ class Fetches:
         if coming.shared:
             present = await _linked(registry, coming)
         else:
-            present = await _present(registry, coming.repository, digest)
+            present = await blobs.find_whole(registry, coming.repository, digest)
         if present is not None:  # Perhaps a fetch that ended while this one was being asked for has brought it.
             return present
-        async with self._turns:
+        async with self._turns[coming.purpose]:
             begun_at = registry.clock.monotonic()
             blob = await coming.fetch()
         if coming.shared:
-            await registry.db.jot(provenance.record, digest)
+            await registry.db.jot(public_blobs.record, digest)
         seconds = round(registry.clock.monotonic() - begun_at, 3)
         self._log.info("blob.fetched", repository=coming.repository, digest=digest, bytes=blob.size, seconds=seconds)
         return blob
@@ -203,12 +214,14 @@ class _Coming:
         open_blob: OpenBlob,
         *,
         shared: bool,
+        purpose: Purpose,
     ) -> None:
         self.origin = origin
         self.repository = repository
         self.wanted = wanted
         #: Whether upstream shows it to everybody.
         self.shared = shared
+        self.purpose = purpose
         #: Whether its bytes come from upstream.
         self.moves_bytes = False
         #: Why the blob could not be linked in another repository.
@@ -221,6 +234,8 @@ class _Coming:
         #: Is set, and replaced, whenever there is more to read or the fetch has ended.
         self._moved = asyncio.Event()
         self._size = 0
+        #: The blob's last bytes: nobody gets them before all of it was verified, so nobody gets a wrong blob whole.
+        self._last = b""
         #: The last chunks with their positions: all that the store may not show yet.
         self._tail: deque[tuple[int, bytes]] = deque()
 
@@ -290,15 +305,19 @@ class _Coming:
     async def fetch(self) -> Blob:
         """Bring the bytes here from upstream."""
         self.moves_bytes = True
-        return await uploads.push(
-            self._registry,
-            self.origin,
-            self.repository,
-            self.wanted.digest,
-            self._chunks(),
-            length=self.wanted.size,
-            upload=self._upload,
-        )
+        try:
+            return await uploads.push(
+                self._registry,
+                self.origin,
+                self.repository,
+                self.wanted.digest,
+                self._chunks(),
+                length=self.wanted.size,
+                upload=self._upload,
+                verified=self._release,
+            )
+        except DigestInvalid as error:
+            raise ContentMismatch(f"what upstream sends as blob {self.wanted.digest}: {error.detail}") from None
 
     async def link_elsewhere(self, blob: Blob) -> None:
         """Link the blob wherever it is waited for. Where that cannot be, only those are told who wait there."""
@@ -323,10 +342,20 @@ class _Coming:
         self._end()
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
+        position = 0
         async with self._open_blob() as content:
-            while chunk := await content.read(self._size):
-                self._take(chunk)
+            while chunk := await content.read(position):
+                position += len(chunk)
+                if position < self.wanted.size:
+                    self._take(chunk)
+                else:
+                    self._last = chunk
                 yield chunk
+
+    def _release(self) -> None:
+        """Let the last bytes go: all of them together have the digest."""
+        self._take(self._last)
+        self._last = b""
 
     def _take(self, chunk: bytes) -> None:
         self._tail.append((self._size, chunk))
@@ -344,16 +373,10 @@ class _Coming:
         self._moved = asyncio.Event()
 
 
-async def _present(registry: Registry, repository: str, digest: Digest) -> Blob | None:
-    """The blob, if the repository holds it whole."""
-    blob = await registry.db.read(blobs.find, repository, digest)
-    return blob if blob is not None and await blobs.is_whole(registry, blob) else None
-
-
 async def _linked(registry: Registry, coming: _Coming) -> Blob | None:
     """The blob, linked here from wherever it is, if it once came from where everybody can read it."""
     digest = coming.wanted.digest
-    if not await registry.db.read(provenance.is_public, digest):
+    if not await registry.db.read(public_blobs.is_public, digest):
         return None
     return await blobs.mount(registry, coming.origin, coming.repository, digest, None, readable=_by_everybody)
 

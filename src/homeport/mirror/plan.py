@@ -113,10 +113,14 @@ class Departure:
     since: float
     goes_at: float | None
 
+    @property
+    def is_news(self) -> bool:
+        """Whether no earlier run has found it so."""
+        return (self.origin.leaving, self.origin.leaving_since) != (self.leaving, self.since)
+
     def is_due(self, now: float) -> bool:
         """Whether it goes now: an earlier run has found it so, and its grace is over."""
-        was_so = (self.origin.leaving, self.origin.leaving_since) == (self.leaving, self.since)
-        return was_so and self.goes_at is not None and self.goes_at <= now
+        return not self.is_news and self.goes_at is not None and self.goes_at <= now
 
     @property
     def is_upstreams_doing(self) -> bool:

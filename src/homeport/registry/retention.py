@@ -159,6 +159,15 @@ def belongs_to(subject: Digest) -> str:
     return f"belongs to {subject} and goes when that does"
 
 
+def span(seconds: float) -> str:
+    """How long that is, for people: `30 days`, `90 minutes`."""
+    for unit, size in _UNITS:
+        if seconds >= size and seconds % size == 0:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return f"{seconds:g} seconds"
+
+
 def _by_length(retention: Retention, repository: str) -> list[KeepRule]:
     """The rules about the repository, those with the longest pattern first."""
     matching = (rule for rule in retention.keep if patterns.matches(rule.repositories, repository))
@@ -228,17 +237,17 @@ def _conditions(rule: KeepRule, repository: str, tags: list[Tagged], now: float)
         for name, minor in _newest_of_minor(rule.newest_of_minor, tags):
             yield name, f"newest {rule.newest_of_minor} of {minor} in {repository}"
     if rule.pushed_within is not None:
-        since, reason = now - rule.pushed_within, f"pushed within {_span(rule.pushed_within)} {by}"
+        since, reason = now - rule.pushed_within, f"pushed within {span(rule.pushed_within)} {by}"
         for tag in tags:
             if tag.pushed_at >= since:
                 yield tag.name, reason
     if rule.pulled_within is not None:
-        since, span = now - rule.pulled_within, _span(rule.pulled_within)
+        since, within = now - rule.pulled_within, span(rule.pulled_within)
         for tag in tags:
             if tag.pulled_at is not None and tag.pulled_at >= since:
-                yield tag.name, f"pulled within {span} {by}"
+                yield tag.name, f"pulled within {within} {by}"
             elif tag.pulled_at is None and tag.pushed_at >= since:
-                yield tag.name, f"pushed within {span} and not pulled yet {by}"
+                yield tag.name, f"pushed within {within} and not pulled yet {by}"
 
 
 def _newest_of_minor(count: int, tags: list[Tagged]) -> Iterator[tuple[str, str]]:
@@ -259,12 +268,3 @@ def _newest_of_minor(count: int, tags: list[Tagged]) -> Iterator[tuple[str, str]
         for name, version in found:
             if version.precedence in newest:
                 yield name, called
-
-
-def _span(seconds: float) -> str:
-    """`30 days`, `90 minutes`."""
-    for unit, size in _UNITS:
-        if seconds >= size and seconds % size == 0:
-            count = int(seconds // size)
-            return f"{count} {unit}{'s' if count > 1 else ''}"
-    return f"{seconds:g} seconds"

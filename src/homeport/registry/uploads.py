@@ -14,7 +14,7 @@ Holds:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -287,11 +287,13 @@ async def push(
     chunks: AsyncIterable[bytes],
     length: int | None = None,
     upload: str | None = None,
+    verified: Callable[[], None] | None = None,
 ) -> Blob:
     """A whole blob in one request, of `length` bytes where that is known. Nobody could resume it: it needs no session.
 
-    `upload` is the id, a new one, under which the store has its bytes until then, for those who read them meanwhile.
-    Raises `QuotaExceeded`, if it can before a byte is received.
+    `upload` is the id, a new one, under which the store has its bytes until then, for those who read them meanwhile;
+    `verified` is called once they are known to have the digest, before they are in their place. Raises
+    `QuotaExceeded`, if it can before a byte is received.
     """
     registry.check_writable()
     await registry.db.read(quotas.check, registry, repository, digest, 1 if length is None else length)
@@ -300,7 +302,7 @@ async def push(
     registry.writing.add(upload)
     try:
         await _append(registry, origin, repository, upload, known, 0, chunks, digest)
-        return await _settle(registry, origin, repository, upload, known.epoch, digest)
+        return await _settle(registry, origin, repository, upload, known.epoch, digest, verified)
     except BaseException:
         if known.epoch is not None:
             with suppress(DatabaseError):  # The row is forgotten later, as every one that does not move.
@@ -430,24 +432,38 @@ async def _received(
 
 
 async def _settle(
-    registry: Registry, origin: Origin, repository: str, upload: str, epoch: int | None, digest: Digest
+    registry: Registry,
+    origin: Origin,
+    repository: str,
+    upload: str,
+    epoch: int | None,
+    digest: Digest,
+    verified: Callable[[], None] | None = None,
 ) -> Blob:
     """From bytes of an upload to a live blob of the repository; bytes that may not become one end it."""
     try:
-        return await _take_in(registry, origin, repository, upload, epoch, digest)
+        length = await _check_digest(registry, upload, digest)
+        if verified is not None:
+            verified()
+        return await _take_in(registry, origin, repository, upload, epoch, digest, length)
     except (DigestInvalid, QuotaExceeded):
         await registry.db.write(_delete, origin, repository, upload)
         await registry.blobs.cancel(upload)
         raise
 
 
-async def _take_in(
-    registry: Registry, origin: Origin, repository: str, upload: str, epoch: int | None, digest: Digest
-) -> Blob:
+async def _check_digest(registry: Registry, upload: str, digest: Digest) -> int:
+    """How many bytes the upload has, which have this digest."""
     actual = await registry.blobs.digest(upload, digest.algorithm)
     length = await registry.blobs.size(upload)
     if actual != digest:
         raise DigestInvalid(f"the {length} bytes that came are {actual}")
+    return length
+
+
+async def _take_in(
+    registry: Registry, origin: Origin, repository: str, upload: str, epoch: int | None, digest: Digest, length: int
+) -> Blob:
     present = await registry.db.jot(_hold, registry, repository, upload, epoch, digest, length)
     if present is not None and await registry.blobs.stat(present.location) == present.size:
         blob = present
