@@ -97,7 +97,8 @@ class Truth:
         return []
 
     @asynccontextmanager
-    async def open_blob(self, blob: Descriptor) -> AsyncIterator[Bytes]:
+    async def open_blob(self, blob: Descriptor, *, verify: bool = True) -> AsyncIterator[Bytes]:
+        del verify
         yield next(each for image in self.known.values() for each in image.blobs if each.blob.digest == blob.digest)
 
 

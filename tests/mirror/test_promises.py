@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from homeport.mirror import brake, holdings, leaving, plan
 from homeport.mirror.origins import Leaving, TagOrigin
 from homeport.mirror.plan import Departure, Grace, Here, Upstream
-from tests.mirror.promises import Nights
+from tests.mirror.promises import OURS, Nights
 
 TAGS = [f"1.{number}" for number in range(12)]
 some_tags = st.sets(st.sampled_from(TAGS), min_size=1, max_size=8)
@@ -36,7 +36,8 @@ class Mirror(RuleBasedStateMachine):
     def begin(self, tags: set[str]) -> None:
         self.come(tags)
         self.world.want(2)
-        self.nights.do(self.world.night(1))
+        self.night(1)
+        assert self.nights.do(self.world.tags(OURS)).keys() == tags
 
     @rule(tags=some_tags)
     def come(self, tags: set[str]) -> None:
@@ -74,9 +75,10 @@ class Mirror(RuleBasedStateMachine):
     def lists(self, *, fails: bool) -> None:
         self.truth.fails = fails
 
-    @rule(length=st.sampled_from([None, 0, 1, 3, 6, -1, -3]))
-    def lists_lack(self, length: int | None) -> None:
+    @rule(length=st.sampled_from([None, 0, 1, 3, 6, -1, -3]), then=days)
+    def lists_lack(self, length: int | None, then: float) -> None:
         self.truth.lie = lambda tags: tags[:length]
+        self.some_nights(then)
 
     @rule(tags=st.sets(st.sampled_from(TAGS), max_size=3))
     def cannot_be_asked_for(self, tags: set[str]) -> None:
@@ -128,7 +130,7 @@ def few(examples: int, *phases: Phase) -> settings:
 
 
 def test_no_promise_is_broken() -> None:
-    run_state_machine_as_test(Mirror, settings=few(60))
+    run_state_machine_as_test(Mirror, settings=few(40))
 
 
 # --- the test finds what it is for ----------------------------------------------------------------------------------
