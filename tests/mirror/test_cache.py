@@ -9,6 +9,7 @@ import pytest
 
 from homeport.mirror import origins
 from homeport.mirror.cache import ORIGIN, Served
+from homeport.mirror.origins import FoundBy
 from homeport.oci.errors import Unavailable
 from homeport.registry import manifests
 from homeport.registry.retention import ImmutableTags, Retention
@@ -124,7 +125,7 @@ async def test_what_is_pushed_while_upstream_is_asked_is_not_replaced(
     assert await caching.origin("latest") is None
 
 
-async def test_what_a_run_keeps_in_step_is_left_to_it(
+async def test_what_an_image_of_the_configuration_keeps_in_step_is_left_to_its_runs(
     caching: Caching, upstream: Upstream, artifacts: Artifacts
 ) -> None:
     image = upstream.put(NAME, artifacts.image(), "latest")
@@ -143,18 +144,19 @@ async def test_what_a_run_keeps_in_step_is_left_to_it(
     assert (origin.found_by, origin.image, origin.leaving) == ("cache", None, None)
 
 
-async def test_what_was_recognised_as_upstreams_follows_it_and_stays_that(
-    caching: Caching, upstream: Upstream, artifacts: Artifacts
+@pytest.mark.parametrize("found_by", ["name", "mirror"])
+async def test_what_is_followed_follows_upstream_and_stays_that(
+    caching: Caching, upstream: Upstream, artifacts: Artifacts, found_by: FoundBy
 ) -> None:
     first = upstream.put(NAME, artifacts.image(), "latest")
     await caching.fetch(first, "latest")
-    await caching.record("latest", first.digest, "name", None)
+    await caching.record("latest", first.digest, found_by, None)
     newer = upstream.put(NAME, artifacts.image(), "latest")
     caching.pass_time(DAY)
     assert (await caching.get("latest")).stored.digest == newer.digest
     origin = await caching.origin("latest")
     assert origin is not None
-    assert (origin.found_by, origin.digest) == ("name", newer.digest)
+    assert (origin.found_by, origin.digest) == (found_by, newer.digest)
 
 
 async def test_an_immutable_tag_is_served_as_it_is_with_a_warning(

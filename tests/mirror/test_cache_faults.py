@@ -11,10 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from homeport.client.errors import ClientError
+from homeport.mirror.fetching import Fetch, Fetches
 from homeport.oci import manifest
 from homeport.oci.digest import Digest
 from homeport.oci.errors import (
     BlobUnknown,
+    DigestInvalid,
     ManifestUnknown,
     NameUnknown,
     QuotaExceeded,
@@ -164,10 +166,10 @@ async def test_trouble_with_one_repository_is_not_trouble_with_all(
 async def test_an_upstream_that_is_slow_keeps_nobody_for_long(
     caching: Caching, upstream: Upstream, artifacts: Artifacts
 ) -> None:
-    caching.clock.hurry = 100
     image = upstream.put(NAME, artifacts.image(), "latest")
     await caching.fetch(image, "latest")
     caching.pass_time(DAY)
+    caching.clock.hurry = 100
     with upstream.held(Kind.HEAD_MANIFEST):
         served = await caching.get("latest")
     assert served.stored.digest == image.digest
@@ -237,7 +239,7 @@ async def test_offline_asks_nobody(caching: Caching, upstream: Upstream, artifac
     served = await caching.get("latest")
     assert served.warning is not None
     assert "is not asked, since cache.offline is set; served as it was" in served.warning
-    with pytest.raises(ManifestUnknown):
+    with pytest.raises(ManifestUnknown, match=r":other: .* is not asked, since cache\.offline is set"):
         await caching.get("other")
     with pytest.raises(ManifestUnknown):
         await caching.get(Digest.of(b"x"))
@@ -434,6 +436,27 @@ async def test_a_blob_that_lies_about_its_size_fails_alone(
     upstream.fail(Kind.GET_BLOB, faults.longer(), of=layer, times=1)
     with pytest.raises(UpstreamBroken, match="sends what it should not"):
         await caching.read(layer)
+    await caching.fetch(image, "latest")
+
+
+async def test_a_blob_of_other_bytes(
+    caching: Caching, upstream: Upstream, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = upstream.put(NAME, artifacts.image(), "latest")
+    await caching.get("latest")
+    layer = image.blobs[1].blob.digest
+    upstream.fail(Kind.GET_BLOB, faults.wrong_bytes(), of=layer, times=1)
+    with pytest.raises((UpstreamBroken, DigestInvalid)):
+        await caching.read(layer)
+    assert not await caching.holds(layer)
+
+    async def came_whole(*_: object, **__: object) -> Fetch:
+        raise DigestInvalid("the bytes that came are others")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Fetches, "stream", came_whole)
+        with pytest.raises(UpstreamBroken, match="sends what it should not"):
+            await caching.cache.blob(caching.name, layer)
     await caching.fetch(image, "latest")
 
 

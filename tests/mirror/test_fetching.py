@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from homeport.client.errors import ContentMismatch, NotFound, Refused
-from homeport.mirror import fetching, provenance
+from homeport.mirror import fetching, public_blobs
 from homeport.mirror.fetching import Fetch, Fetches
 from homeport.observe import Log
 from homeport.oci.digest import Digest
@@ -62,7 +62,7 @@ async def held(world: World, repository: str, data: bytes) -> bool:
 
 
 async def is_public(world: World, data: bytes) -> bool:
-    return await world.registry.db.read(provenance.is_public, Digest.of(data))
+    return await world.registry.db.read(public_blobs.is_public, Digest.of(data))
 
 
 async def failure(of: Awaitable[object]) -> Exception:

@@ -47,9 +47,10 @@ def origin(**changes: Any) -> TagOrigin:
         (origin(digest=OTHER), False),
         (origin(source=Source("quay.io", "library/alpine")), False),
         (origin(found_by="name"), True),
+        (origin(found_by="mirror"), True),
         (origin(found_by="mirror", image="alpine"), False),
-        (origin(found_by="mirror", leaving="gone upstream"), False),
-        (origin(found_by="mirror", leaving="dropped"), True),
+        (origin(found_by="mirror", image="alpine", leaving="gone upstream"), False),
+        (origin(found_by="mirror", image="alpine", leaving="dropped"), True),
     ],
 )
 def test_which_tags_follow_upstream(found: TagOrigin | None, may: bool) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from homeport.client import remote
 from homeport.kinds import Outcome
 from homeport.mirror import brake
 from homeport.registry import protections, restoring
@@ -164,8 +165,13 @@ async def test_it_comes_back_between_the_look_and_the_removal(
     ids=str,
 )
 async def test_a_list_that_is_not_whole_takes_nothing(
-    mirroring: Mirroring, upstream: Upstream, source: dict[str, object], fault: faults.Fault
+    mirroring: Mirroring,
+    upstream: Upstream,
+    source: dict[str, object],
+    fault: faults.Fault,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(remote, "PAGES_MAX", 30)
     mirroring.configure(source)
     await mirroring.run()
     upstream.fail(Kind.TAGS, fault)

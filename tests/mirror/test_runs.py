@@ -102,6 +102,19 @@ async def test_only_the_platforms_that_are_wanted_come_and_the_index_stays_as_it
     await mirroring.check_image(arm64, "app")
 
 
+async def test_an_image_for_none_of_the_wanted_platforms_fails_and_says_for_which_it_is(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts, source: str
+) -> None:
+    """An index of which nothing is here looks like an image, until somebody pulls it."""
+    upstream.put(APP, artifacts.platforms("linux/amd64", "linux/arm64", attested=True), "1.0")
+    mirroring.configure({"source": source, "target": "app", "platforms": ["linux/amd46"]})
+    summary = await mirroring.run()
+    assert summary.outcome is Outcome.ERROR
+    (failure,) = summary.failures
+    assert failure.why.endswith("none of the 'platforms' that are wanted, but for linux/amd64, linux/arm64")
+    assert await mirroring.tags("app") == {}
+
+
 async def test_signatures_attestations_and_what_refers_to_them_come_with_their_image(
     mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts, source: str
 ) -> None:

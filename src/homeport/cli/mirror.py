@@ -10,18 +10,18 @@ from rich.filesize import decimal
 
 from homeport.cli import mirror_files
 from homeport.cli.context import Context, Services
-from homeport.cli.jobs import EXITS, run_kind
+from homeport.cli.jobs import EXITS, failure_lines, run_kind
 from homeport.cli.options import positive
-from homeport.cli.output import CommandError, Exit, format_time
+from homeport.cli.output import CommandError, Exit, counted, format_time
 from homeport.cli.verbs import Verbs
 from homeport.client.errors import ClientError
 from homeport.jobs import queue
+from homeport.jobs.queue import Job
 from homeport.mirror import adoption, brake, exporting, job, keeping, leaving, origins, remaining, rules
 from homeport.mirror.adoption import Adoption
 from homeport.mirror.brake import BrakeError, Stopped
 from homeport.mirror.decisions import Decided, Decider, hosts
 from homeport.mirror.estimate import Cost, Estimate
-from homeport.mirror.origins import TagOrigin
 from homeport.mirror.plan import Departure
 from homeport.mirror.remaining import Copy
 from homeport.oci import patterns
@@ -49,7 +49,8 @@ def add(verbs: Verbs) -> None:
         "plan",
         "Show what a run would copy, move and remove now, why, and what that costs.",
         print_plan,
-        more="Nothing is written, and no pull is spent unless --sizes is given; what that reads, the run need not.",
+        more="Nothing is changed, and no pull is spent unless --sizes is given or tags are\n"
+        "chosen 'by: created'; what is read for that, the run need not read again.",
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="only this image")
     parser.add_argument("--sizes", action="store_true", help="read manifests that are not here to tell their sizes")
@@ -170,30 +171,24 @@ def _plan_lines(
     total = Cost()
     for cost in costs.values():
         total.add(cost)
-    yield f"of {_count(decided.checked, 'tag')} that upstreams have, {decided.unchanged} are here as they are there"
+    yield f"of {counted(decided.checked, 'tag')} that upstreams have, {decided.unchanged} are here as they are there"
     if not decided.copies:
         yield "a run would copy nothing"
     elif total.unread:
-        yield f"a run would copy {_count(len(decided.copies), 'image')}, for at least {_count(total.pulls, 'pull')}"
+        yield f"a run would copy {counted(len(decided.copies), 'image')}, for at least {counted(total.pulls, 'pull')}"
     else:
-        yield f"a run would copy {_count(len(decided.copies), 'image')}: {_cost(total)}"
+        yield f"a run would copy {counted(len(decided.copies), 'image')}: {_cost(total)}"
     for standing in left:
         if standing.remaining is not None:
-            yield f"{standing.host} has {standing.remaining} of {standing.pulls_max} pulls left"
+            yield f"{standing.host} has {_pulls_left(standing)}"
 
 
 def _copy_line(copy: Copy, cost: Cost) -> str:
-    ours = f"{copy.repository}:{copy.tag}"
-    to = "" if ours == str(copy) else f" to {ours}"
-    return f"copy {copy}{to}: {copy.why}{'' if cost.unread else f'; {_cost(cost)}'}"
+    return f"copy {copy.told}: {copy.why}{'' if cost.unread else f'; {_cost(cost)}'}"
 
 
 def _cost(cost: Cost) -> str:
-    return f"{decimal(cost.bytes)}, {_count(cost.pulls, 'pull')}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    return f"{decimal(cost.bytes)}, {counted(cost.pulls, 'pull')}"
 
 
 def _departure_line(departure: Departure, why_stays: str | None, now: float) -> str:
@@ -272,22 +267,24 @@ def _quota_told(standing: Standing) -> dict[str, Any]:
 
 
 async def status(context: Context) -> int:
+    mirror = context.settings().mirror
     async with context.registry() as registry:
         runs = await registry.db.read(queue.listed, kind=job.NAME, limit=1)
         behind = await registry.db.read(remaining.every)
         stopped = [each for each in await registry.db.read(brake.stopped) if each.released_at is None]
-        going = await registry.db.read(origins.leaving)
+        marked = await registry.db.read(origins.leaving)
         left = await registry.db.read(quotas.every)
-    last = runs[0].told() if runs else None
+    going = rules.marked(mirror, marked, context.clock.now())
+    last = runs[0] if runs else None
     if not context.output.as_json:
-        for line in _status_lines(last, behind, stopped, going, left):
+        for line in _status_lines(last, behind, stopped, going, left, context.clock.now()):
             context.output.line(line)
         return Exit.DONE
     told = {
-        "last_run": last,
+        "last_run": last.told() if last else None,
         "behind": [{**_copy_told(copy), "failure": copy.failure} for copy in behind],
         "stopped": [{"run": each.run, "source": str(each.source), "reason": each.reason} for each in stopped],
-        "leaving": [_leaving_told(each) for each in going],
+        "leaving": [_departure_told(each) for each in going],
         "quotas": [_quota_told(standing) for standing in left],
     }
     context.output.result(told, "")
@@ -295,43 +292,53 @@ async def status(context: Context) -> int:
 
 
 def _status_lines(
-    last: dict[str, Any] | None,
+    last: Job | None,
     behind: list[Copy],
     stopped: list[Stopped],
-    going: list[TagOrigin],
+    going: list[Departure],
     left: list[Standing],
+    now: float,
 ) -> Iterator[str]:
     if last is None:
         yield "last run: none yet"
     else:
-        ended = f" at {last['ended']}" if last["ended"] else ""
-        yield f"last run: job {last['id']}: {last['outcome'] or last['state']}{ended}"
+        yield from _run_lines(last)
     for copy in behind:
-        yield f"behind: {copy}: {copy.failure or 'waits for its turn'}"
+        yield f"behind: {copy.told}: {copy.failure or 'waits for its turn'}"
     for stop in stopped:
         yield f"stopped: {stop.source}: {stop.reason} (`homeport mirror release {stop.run}`)"
     for each in going:
-        yield f"leaving: {each.repository}:{each.tag}: {each.leaving} since {format_time(each.leaving_since)}"
+        yield _leaving_line(each)
     for standing in left:
-        yield _quota_line(standing)
+        yield _quota_line(standing, now)
 
 
-def _leaving_told(each: TagOrigin) -> dict[str, Any]:
-    return {
-        "repository": each.repository,
-        "tag": each.tag,
-        "source": str(each.source),
-        "leaving": each.leaving,
-        "since": format_time(each.leaving_since),
-    }
+def _run_lines(last: Job) -> Iterator[str]:
+    ended = f" at {format_time(last.ended_at)}" if last.ended_at else ""
+    reason = f": {last.reason}" if last.reason else ""
+    yield f"last run: job {last.id}: {last.outcome or last.state}{ended}{reason}"
+    if last.summary is not None:
+        yield from failure_lines(last.summary.told())
 
 
-def _quota_line(standing: Standing) -> str:
-    limited = (
-        f"; it asks to be left alone until {format_time(standing.limited_until)}" if standing.limited_until else ""
-    )
-    seen = format_time(standing.seen_at)
-    return f"quota: {standing.host}: {standing.remaining} of {standing.pulls_max} pulls left at {seen}{limited}"
+def _leaving_line(departure: Departure) -> str:
+    ours = departure.origin
+    text = f"{ours.repository}:{ours.tag}: {departure.leaving} since {format_time(departure.since)}"
+    if departure.goes_at is None:
+        return f"kept: {text}"
+    return f"leaving: {text}; goes after {format_time(departure.goes_at)}"
+
+
+def _quota_line(standing: Standing, now: float) -> str:
+    until = standing.limited_until
+    limited = "" if until is None or until <= now else f"; it asks to be left alone until {format_time(until)}"
+    return f"quota: {standing.host}: {_pulls_left(standing)} at {format_time(standing.seen_at)}{limited}"
+
+
+def _pulls_left(standing: Standing) -> str:
+    """An upstream that refuses a pull need not have said how many it allows."""
+    of = "" if standing.pulls_max is None else f" of {standing.pulls_max}"
+    return f"{standing.remaining}{of} pulls left"
 
 
 # --- whose tags these are ---------------------------------------------------------------------------------------
@@ -357,7 +364,7 @@ async def adopt(context: Context) -> int:
     for failure in search.failures:
         context.output.note(f"{failure.what}: {failure.why}")
     if not context.arguments.plan:
-        context.output.note(f"written down: {_count(count, 'tag')} came from upstreams")
+        context.output.note(f"written down: {counted(count, 'tag')} came from upstreams")
     return Exit.PARTLY if search.failures else Exit.DONE
 
 

@@ -3,7 +3,7 @@
 Holds:
 - A digest that is here is served and never asked about. A tag is believed for a while, then upstream is asked by HEAD,
   which costs no pull; a manifest is read only where its digest is not here, once, however many ask.
-- A tag that somebody pushed here, and one that a run keeps in step, is served as it is.
+- A tag that somebody pushed here, and one that an image of the configuration keeps in step, is served as it is.
 - Whatever upstream does, what is here is served, with a warning where it may be old. Nothing is ever removed here.
 - A manifest comes in before what it names: its blobs come when somebody asks for them.
 
@@ -20,21 +20,29 @@ from types import TracebackType
 from typing import Concatenate, Final, ParamSpec
 
 from homeport import config
-from homeport.client.errors import BadAnswer, ClientError, NotFound
+from homeport.client.errors import BadAnswer, ClientError, ContentMismatch, NotFound
 from homeport.db.database import DatabaseError, Transaction
 from homeport.events import Origin
 from homeport.mirror import addresses, freshness, origins, sightings
 from homeport.mirror.asking import HEAD_SECONDS, Asking, Place
 from homeport.mirror.fetching import Fetch, Fetches
 from homeport.mirror.memory import Flights, Memory
-from homeport.mirror.origins import FoundBy, TagOrigin
+from homeport.mirror.origins import TagOrigin
 from homeport.mirror.publicity import Publicity, Shown, manifest_shown
 from homeport.mirror.sightings import Sighting
 from homeport.mirror.troubles import Unanswered
 from homeport.observe import Log
 from homeport.oci import mediatype, patterns
 from homeport.oci.digest import Digest
-from homeport.oci.errors import BlobUnknown, ManifestUnknown, NameInvalid, NameUnknown, RegistryError, TagImmutable
+from homeport.oci.errors import (
+    BlobUnknown,
+    DigestInvalid,
+    ManifestUnknown,
+    NameInvalid,
+    NameUnknown,
+    RegistryError,
+    TagImmutable,
+)
 from homeport.oci.manifest import Descriptor, Role
 from homeport.registry import blobs, manifests, tags
 from homeport.registry.blobs import Blob
@@ -158,7 +166,7 @@ class Cache:
     async def blob(self, repository: str, digest: Digest) -> Blob | Fetch:
         """The blob, which may be on its way still. Raises as `manifest` does."""
         place = self._place(repository)
-        present = await self._whole(place, digest)
+        present = await blobs.find_whole(self._registry, place.repository, digest)
         if present is not None:
             return present
         self._registry.check_writable()
@@ -178,11 +186,14 @@ class Cache:
             )
         except (ClientError, TimeoutError) as failure:
             raise self._asking.failed(place, what, failure).refusal(BlobUnknown(digest)) from None
+        except DigestInvalid as error:  # A small one had come whole before anybody looked.
+            wrong = ContentMismatch(str(error))
+            raise self._asking.failed(place, what, wrong).refusal(BlobUnknown(digest)) from None
 
     async def blob_size(self, repository: str, digest: Digest) -> int:
         """How many bytes the blob has, which is not fetched for that. Raises `RegistryError`."""
         place = self._place(repository)
-        present = await self._whole(place, digest)
+        present = await blobs.find_whole(self._registry, place.repository, digest)
         if present is not None:
             return present.size
         try:
@@ -364,11 +375,6 @@ class Cache:
         self._brought.put((place, subject), warning, seconds)
         return warning
 
-    async def _whole(self, place: Place, digest: Digest) -> Blob | None:
-        """The blob, if it is here with all its bytes."""
-        blob = await self._registry.db.read(blobs.find, place.repository, digest)
-        return blob if blob is not None and await blobs.is_whole(self._registry, blob) else None
-
     async def _upstream_size(self, place: Place, digest: Digest) -> int:
         async def question(upstream: UpstreamRepository) -> int:
             size = await upstream.blob_size(digest)
@@ -449,8 +455,8 @@ def _follow(tx: Transaction, registry: Registry, place: Place, tag: str, digest:
         return stored
     if not manifests.tag(tx, registry, ORIGIN, place.repository, digest, tag):
         return stored
-    # What was recognised as upstream's goes on being that: it does not go when nobody pulls it.
-    found_by: FoundBy = "name" if stored is not None and before is not None and before.found_by == "name" else "cache"
-    image = before.image if before is not None and found_by == "name" else None
-    origins.record(tx, place.repository, tag, place.source, tag, digest, found_by, image, registry.clock.now())
+    # What is followed goes on being that: it does not go when nobody pulls it.
+    is_followed = stored is not None and before is not None and before.image is None
+    found_by = before.found_by if before is not None and is_followed else "cache"
+    origins.record(tx, place.repository, tag, place.source, tag, digest, found_by, None, registry.clock.now())
     return manifests.by_digest(tx, place.repository, digest)

@@ -279,6 +279,9 @@ class Decider:
                 self._take(look, tag, weighed.steps[tag], weighed.here.get(tag))
         if look.upstream.tags is not None:
             decided.tags[look.source] = look.upstream.tags
+        now = self._registry.clock.now()
+        found = plan.departures(look.origins.values(), look.upstream, set(look.selected), look.rule.grace, now)
+        self._back += found.back
         if look.braked is not None:
             assert look.listed is not None
             decided.braked.append(Braked(look.source, look.braked, look.listed))
@@ -286,10 +289,7 @@ class Decider:
             return
         if look.listed is not None:
             decided.believed[look.source] = look.listed
-        now = self._registry.clock.now()
-        found = plan.departures(look.origins.values(), look.upstream, set(look.selected), look.rule.grace, now)
         self._leaving += found.leaving
-        self._back += found.back
 
     def _claim(self, look: Look, tag: str) -> bool:
         """Whether no image before this one means the tag."""

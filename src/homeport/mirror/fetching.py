@@ -27,7 +27,7 @@ from homeport.client.errors import ContentMismatch
 from homeport.client.uploads import Content
 from homeport.db.database import Transaction
 from homeport.events import Origin
-from homeport.mirror import provenance
+from homeport.mirror import public_blobs
 from homeport.observe import Log
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, DigestInvalid, Unavailable
@@ -141,7 +141,7 @@ class Fetches:
         shows it to everybody.
         What goes wrong before the first byte is raised here: errors of the client, and those of any push.
         """
-        present = await _present(self._registry, repository, wanted.digest)
+        present = await blobs.find_whole(self._registry, repository, wanted.digest)
         if present is not None:
             return present
         mine = _Coming(self._registry, origin, repository, wanted, open_blob, shared=shared, purpose=purpose)
@@ -189,14 +189,14 @@ class Fetches:
         if coming.shared:
             present = await _linked(registry, coming)
         else:
-            present = await _present(registry, coming.repository, digest)
+            present = await blobs.find_whole(registry, coming.repository, digest)
         if present is not None:  # Perhaps a fetch that ended while this one was being asked for has brought it.
             return present
         async with self._turns[coming.purpose]:
             begun_at = registry.clock.monotonic()
             blob = await coming.fetch()
         if coming.shared:
-            await registry.db.jot(provenance.record, digest)
+            await registry.db.jot(public_blobs.record, digest)
         seconds = round(registry.clock.monotonic() - begun_at, 3)
         self._log.info("blob.fetched", repository=coming.repository, digest=digest, bytes=blob.size, seconds=seconds)
         return blob
@@ -373,16 +373,10 @@ class _Coming:
         self._moved = asyncio.Event()
 
 
-async def _present(registry: Registry, repository: str, digest: Digest) -> Blob | None:
-    """The blob, if the repository holds it whole."""
-    blob = await registry.db.read(blobs.find, repository, digest)
-    return blob if blob is not None and await blobs.is_whole(registry, blob) else None
-
-
 async def _linked(registry: Registry, coming: _Coming) -> Blob | None:
     """The blob, linked here from wherever it is, if it once came from where everybody can read it."""
     digest = coming.wanted.digest
-    if not await registry.db.read(provenance.is_public, digest):
+    if not await registry.db.read(public_blobs.is_public, digest):
         return None
     return await blobs.mount(registry, coming.origin, coming.repository, digest, None, readable=_by_everybody)
 

@@ -1,7 +1,7 @@
 """Whether a tag of the cache is believed, and whether it is the cache's at all.
 
-Pure. Holds: what somebody pushed here is never replaced, and what a run keeps in step is left to it: a run may have
-reasons to wait, such as an image's `minimum_age`.
+Pure. Holds: what somebody pushed here is never replaced, and what an image of the configuration keeps in step is left
+to its runs: they may have reasons to wait, such as a `minimum_age`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def is_fresh(digest: Digest, seen: Sighting | None, seconds: float, now: float) 
 
 
 def may_move(digest: Digest, origin: TagOrigin | None, source: Source) -> bool:
-    """Whether a tag that points at `digest` may follow upstream: it is what was fetched, and no run looks after it."""
+    """Whether a tag that points at `digest` may follow upstream: it is what was fetched, and no image has it."""
     if origin is None or origin.digest != digest or origin.source != source:
         return False
-    return origin.found_by != "mirror" or origin.leaving == "dropped"
+    return origin.image is None or origin.leaving == "dropped"

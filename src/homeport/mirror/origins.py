@@ -7,7 +7,7 @@ says so by its digest, without anybody having to notice the push.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from homeport.db.database import Row, Transaction
 from homeport.mirror.addresses import Source
@@ -17,8 +17,6 @@ from homeport.oci.digest import Digest
 FoundBy: TypeAlias = Literal["mirror", "cache", "name"]
 #: Why a tag is no longer meant to be here.
 Leaving: TypeAlias = Literal["gone upstream", "repository gone", "unselected", "dropped"]
-
-FOUND_BY: tuple[FoundBy, ...] = get_args(FoundBy)
 
 _COLUMNS = "repository, tag, host, source, source_tag, digest, found_by, image, copied_at, leaving, leaving_since"
 

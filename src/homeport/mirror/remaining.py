@@ -36,6 +36,12 @@ class Copy:
     def __str__(self) -> str:
         return f"{self.source}:{self.source_tag}"
 
+    @property
+    def told(self) -> str:
+        """From where, and to where if that has another name."""
+        ours = f"{self.repository}:{self.tag}"
+        return str(self) if ours == str(self) else f"{self} to {ours}"
+
 
 def replace(
     tx: Transaction, run: int, copies: Iterable[Copy], settled: Iterable[tuple[str, Source]], now: float

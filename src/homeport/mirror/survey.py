@@ -123,13 +123,13 @@ class Survey:
 
     async def _ask(self, look: Look, upstream: UpstreamRepository) -> None:
         names = await self._list(look, upstream) if look.rule.needs_list else None
-        if look.upstream.gone:
+        if look.upstream.is_gone:
             return
         await self._select(look, upstream, names)
         known = {origin.source_tag for origin in look.origins.values()}
         asked = {*look.selected, *((known - names) if names is not None else ())}
         absent = await self._heads(look, upstream, sorted(asked - look.seen.keys()))
-        look.upstream = Upstream(None if look.braked else names, absent=frozenset(absent))
+        look.upstream = Upstream(None if look.braked else names, frozenset(look.seen), frozenset(absent))
         for tag in look.selected:
             if tag in absent and tag not in known:
                 look.failed(tag, "upstream has no such tag")
@@ -146,7 +146,7 @@ class Survey:
             if not error.code:  # Something before the registry says so, such as a proxy.
                 raise
             self._answering.answered(look.source.host)
-            look.upstream = Upstream(None, gone=True)
+            look.upstream = Upstream(None, is_gone=True)
             if not look.origins:
                 look.failed(None, str(error))
             return None

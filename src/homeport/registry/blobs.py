@@ -479,6 +479,12 @@ async def is_whole(registry: Registry, blob: Blob) -> bool:
     return await registry.blobs.stat(blob.location) == blob.size
 
 
+async def find_whole(registry: Registry, repository: str, digest: Digest) -> Blob | None:
+    """The blob, if the repository has it with all its bytes."""
+    blob = await registry.db.read(find, repository, digest)
+    return blob if blob is not None and await is_whole(registry, blob) else None
+
+
 async def get_and_keep(registry: Registry, repository: str, digest: Digest) -> Blob:
     """The blob, for a caller who may push and will rely on it being here: the promise is renewed before the answer."""
     found = await registry.db.read(_promised_until, repository, digest)
@@ -513,8 +519,8 @@ async def mount(
         source = await registry.db.read(_readable_source, digest, readable)
     elif not await registry.db.read(readable, source):
         source = None
-    blob = await registry.db.read(find, source, digest) if source is not None else None
-    if source is None or blob is None or not await is_whole(registry, blob):
+    blob = await find_whole(registry, source, digest) if source is not None else None
+    if source is None or blob is None:
         return None
     return await registry.db.write(_mount, registry, origin, repository, digest, source)
 

@@ -277,6 +277,28 @@ def take_out(
     )
 
 
+def has_all(tx: Transaction, repository: str, digest: Digest) -> bool:
+    """Whether the repository has the manifest and, at any depth, each single thing that is named.
+
+    What is never distributed, and the children that a sparse index leaves out, count as lacking.
+    """
+    repository_id = repositories.find(tx, repository)
+    if repository_id is None or _find_id(tx, repository, digest) is None:
+        return False
+    lacking = tx.one(
+        "WITH RECURSIVE named (digest, role) AS ("
+        "SELECT digest, role FROM manifest_references WHERE repository_id = ? AND manifest = ?"
+        " UNION SELECT f.digest, f.role FROM named n"
+        " JOIN manifest_references f ON f.repository_id = ? AND f.manifest = n.digest)"
+        " SELECT 1 FROM named n WHERE NOT EXISTS"
+        " (SELECT 1 FROM held_blobs b WHERE b.repository_id = ? AND b.digest = n.digest)"
+        " OR (n.role = ? AND NOT EXISTS"
+        " (SELECT 1 FROM manifests m WHERE m.repository_id = ? AND m.digest = n.digest)) LIMIT 1",
+        (repository_id, digest, repository_id, repository_id, Role.CHILD, repository_id),
+    )
+    return lacking is None
+
+
 def newest_id(tx: Transaction, repository_id: int) -> int:
     """The id of the manifest that the repository got last; 0: it has none. Ids grow."""
     row = tx.one("SELECT coalesce(max(id), 0) FROM manifests WHERE repository_id = ?", (repository_id,))

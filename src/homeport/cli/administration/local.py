@@ -21,8 +21,8 @@ from homeport.jobs.queue import Job, JobUnknown, State
 from homeport.notify import deliveries, notifier
 from homeport.storage.datafolder import DataFolder
 
-#: How often is looked whether something has happened.
-_POLL_SECONDS = 0.3
+#: How often is looked whether something has happened. It costs a point read.
+_POLL_SECONDS = 0.05
 _PAGE = 1_000
 
 

@@ -1,4 +1,4 @@
-"""Manifests that were read before they were needed, and when images were made. Owns `read_manifests`, `image_times`.
+"""Manifests that were read from upstreams before they were needed. Owns the table `read_manifests`.
 
 Holds: a manifest that was read once is not read again while it waits here, so the pull that it cost is paid once: by a
 plan that wanted sizes, or by a run that died. It is offered to nobody, and forgotten after a week.
@@ -12,19 +12,24 @@ from homeport.client.repository import FetchedManifest
 from homeport.db.database import Transaction
 from homeport.oci import manifest as oci_manifest
 from homeport.oci.digest import Digest
+from homeport.registry.registry import Registry
+from homeport.upstreams.upstreams import UpstreamRepository
 
 #: How long it is kept.
 KEPT_SECONDS = 7 * 86_400.0
-_BATCH = 100
 
 
-def keep(tx: Transaction, read: FetchedManifest, now: float) -> None:
-    """Keep what was read."""
-    tx.run(
-        "INSERT INTO read_manifests (digest, media_type, data, read_at) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (digest) DO UPDATE SET read_at = excluded.read_at",
-        (read.digest, read.manifest.media_type, read.manifest.data, now),
-    )
+async def get(registry: Registry, upstream: UpstreamRepository, target: str) -> FetchedManifest:
+    """The manifest of a tag or digest, which is kept; a digest that was read before is not asked for."""
+    kept = await registry.db.read(find, Digest.parse(target)) if ":" in target else None
+    if kept is not None:
+        return kept
+    read = await upstream.get_manifest(target)
+    await registry.db.jot(_keep, read, registry.clock.now())
+    return read
+
+
+# --- facts ------------------------------------------------------------------------------------------------------
 
 
 def find(tx: Transaction, digest: Digest) -> FetchedManifest | None:
@@ -47,20 +52,9 @@ def prune(tx: Transaction, before: float, limit: int = 100) -> int:
     )
 
 
-def times(tx: Transaction, digests: Iterable[Digest]) -> dict[Digest, float]:
-    """When the images of these digests say that they were made, of those that were read."""
-    wanted, found = list(digests), {}
-    for first in range(0, len(wanted), _BATCH):
-        some = wanted[first : first + _BATCH]
-        marks = ",".join("?" * len(some))
-        rows = tx.all(f"SELECT digest, created_at FROM image_times WHERE digest IN ({marks})", some)  # noqa: S608
-        found.update({Digest(digest): created_at for digest, created_at in rows})
-    return found
-
-
-def record_time(tx: Transaction, digest: Digest, created_at: float) -> None:
-    """Note when the image says that it was made; 0 where it does not say."""
+def _keep(tx: Transaction, read: FetchedManifest, now: float) -> None:
     tx.run(
-        "INSERT INTO image_times (digest, created_at) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING",
-        (digest, created_at),
+        "INSERT INTO read_manifests (digest, media_type, data, read_at) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (digest) DO UPDATE SET read_at = excluded.read_at",
+        (read.digest, read.manifest.media_type, read.manifest.data, now),
     )
