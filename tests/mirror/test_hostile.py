@@ -8,7 +8,7 @@ import pytest
 
 from homeport.events import SYSTEM
 from homeport.kinds import Outcome
-from homeport.mirror import holdings
+from homeport.mirror import holdings, read_ahead
 from homeport.oci import mediatype
 from homeport.oci.errors import ManifestBlobUnknown
 from homeport.registry import blobs, manifests, removal, restoring, tags, visibility
@@ -161,3 +161,19 @@ async def test_a_tag_that_went_back_to_what_it_was_waits_anew(
     assert (await mirroring.run()).counts["waiting"] == 1
     mirroring.clock.ahead += 3 * DAY + 1
     assert (await mirroring.run()).counts["copied"] == 1
+
+
+async def test_a_manifest_that_was_read_elsewhere_is_told_only_where_upstream_has_it(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts
+) -> None:
+    """Whoever may push an index somewhere may name the digest of what they may not read."""
+    secret = upstream.put(APP, artifacts.image())
+    del upstream.repositories[APP].manifests[secret.digest]
+    await mirroring.registry.db.write(read_ahead._keep, secret.pushed, mirroring.clock.now())
+    listed = [descriptor(secret.pushed.descriptor)]
+    index = Image(make({"mediaType": mediatype.OCI_INDEX, "manifests": listed}))
+    upstream.put(APP, index, "1.0")
+    mirroring.configure({"source": f"{upstream.host}/{APP}", "target": "app"})
+    await mirroring.run()
+    assert await mirroring.tags("app") == {"1.0": index.digest}
+    assert not await mirroring.registry.db.read(manifests.has, "app", secret.digest)
