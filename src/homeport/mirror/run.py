@@ -1,8 +1,8 @@
 """One run of the mirror: look at upstreams, decide, copy what is missing, let go what is over.
 
-Flow B of ARCHITECTURE.md. Holds: the list of copies is durable before the first one begins and a copy is crossed off
-when its tag has moved, so a run that died goes on where it was; a copy that fails stops no other; nothing is removed
-before everything was looked at.
+ARCHITECTURE.md has the way through it. Holds: the list of copies is durable before the first one begins and a copy is
+crossed off when its tag has moved, so a run that died goes on where it was; a copy that fails stops no other; nothing is
+removed before everything was looked at.
 """
 
 from __future__ import annotations
