@@ -248,6 +248,22 @@ async def test_a_release_is_for_what_was_seen_and_not_for_what_goes_later(
     assert await leaving(mirroring) == {}
 
 
+async def test_a_tag_that_upstream_gives_while_its_list_is_not_believed_is_back(
+    mirroring: Mirroring, upstream: Upstream, found: dict[str, Image], source: dict[str, object]
+) -> None:
+    mirroring.configure(source)
+    await mirroring.run()
+    upstream.untag(APP, "1.3")
+    await nights(mirroring, 13)
+    upstream.tag(APP, "1.3", found["1.3"].digest)
+    upstream.fail(Kind.TAGS, faults.items(lambda tags: []))
+    await nights(mirroring, 1)
+    upstream.behave()
+    upstream.untag(APP, "1.3")
+    await nights(mirroring, 14)
+    assert await left(mirroring) == set(TAGS)
+
+
 async def test_what_stops_one_repository_stops_no_other_and_copying_goes_on(
     mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts, source: dict[str, object]
 ) -> None:

@@ -284,7 +284,10 @@ class Decider:
         if look.upstream.tags is not None:
             decided.tags[look.source] = look.upstream.tags
         now = self._registry.clock.now()
-        found = plan.departures(look.origins.values(), look.upstream, set(look.selected), look.rule.grace, now)
+        # Of a list that is not believed nothing is selected; what came back is back all the same.
+        known = {origin.source_tag for origin in look.origins.values()}
+        meant = set(look.selected) if look.braked is None else known
+        found = plan.departures(look.origins.values(), look.upstream, meant, look.rule.grace, now)
         self._back += found.back
         if look.braked is not None:
             assert look.listed is not None
