@@ -7,6 +7,7 @@ says nothing of its parts.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from homeport.db.database import Transaction
 from homeport.mirror import origins
@@ -19,6 +20,13 @@ from homeport.oci.platforms import Platform
 #: An index within an index within ...: deeper is no image.
 NESTING_MAX = 8
 _BATCH = 100
+
+
+class Lack(NamedTuple):
+    """Something that a repository lacks of an image."""
+
+    digest: Digest
+    is_manifest: bool
 
 
 def tags(tx: Transaction, repository: str) -> dict[str, Digest]:
@@ -61,9 +69,7 @@ def is_whole(tx: Transaction, repository: str, digest: Digest, wanted: Sequence[
     return not lacking(tx, repository, digest, wanted)
 
 
-def lacking(
-    tx: Transaction, repository: str, digest: Digest, wanted: Sequence[Platform], depth: int = 0
-) -> list[Digest]:
+def lacking(tx: Transaction, repository: str, digest: Digest, wanted: Sequence[Platform], depth: int = 0) -> list[Lack]:
     """What the repository lacks of the manifest and of what is wanted of all that it names.
 
     What only a manifest names that is lacking itself is not known.
@@ -72,10 +78,10 @@ def lacking(
         "SELECT media_type, data FROM held_manifests WHERE repository = ? AND digest = ?", (repository, digest)
     )
     if row is None or depth > NESTING_MAX:
-        return [digest]
+        return [Lack(digest, is_manifest=True)]
     manifest = oci_manifest.parse(row[1], row[0])
     blobs = {each.digest for each in manifest.references if each.must_be_held and not each.is_manifest}
-    found = _lacking_blobs(tx, repository, blobs)
+    found = [Lack(blob, is_manifest=False) for blob in _lacking_blobs(tx, repository, blobs)]
     for child in wanted_children(manifest, wanted):
         found += lacking(tx, repository, child.digest, wanted, depth + 1)
     return found
