@@ -375,9 +375,8 @@ async def adopt(context: Context) -> int:
         if not context.arguments.plan:
             count = await parts.registry.db.write(adoption.adopt, parts.registry.clock, context.origin, found)
     columns = ("repository", "tag", "source", "why")
-    context.output.table(
-        [_adopted_told(each) for each in found], *columns, empty="every tag here has its origin written down"
-    )
+    nothing = "no tag is known to be an upstream's" if search.failures else "every tag here has its origin written down"
+    context.output.table([_adopted_told(each) for each in found], *columns, empty=nothing)
     for failure in search.failures:
         context.output.note(f"{failure.what}: {failure.why}")
     if not context.arguments.plan:
