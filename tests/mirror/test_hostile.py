@@ -53,7 +53,7 @@ async def test_what_is_lacking_is_told_once(mirroring: Mirroring, upstream: Upst
     mirroring.configure({"source": f"{upstream.host}/{APP}", "target": "app", "platforms": [wanted]})
     await mirroring.run()
     lacking = await mirroring.registry.db.read(holdings.lacking, "app", image.digest, ())
-    assert lacking == [image.children[1].digest]
+    assert lacking == [holdings.Lack(image.children[1].digest, is_manifest=True)]
 
 
 async def test_a_source_for_everybody_opens_nothing_of_a_private_one_in_the_same_repository(
