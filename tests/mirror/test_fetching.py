@@ -16,7 +16,7 @@ from homeport.mirror.fetching import Fetch, Fetches
 from homeport.observe import Log
 from homeport.oci.digest import Digest
 from homeport.oci.errors import QuotaExceeded, ReadOnly, Unavailable
-from homeport.registry import blobs, quotas
+from homeport.registry import blobs, quotas, uploads
 from homeport.registry.blobs import Blob
 from homeport.storage.blobstore import UNSEEN_BYTES_MAX, StorageError, StoreFull
 from homeport.testing.blobstore_faults import FailingStore
@@ -478,6 +478,17 @@ async def test_at_the_end_everything_is_broken_off(world: World) -> None:
     assert isinstance(await failure(stream(fetches, upstream)), Unavailable)
     assert (upstream.opened, upstream.closed) == (1, 1)
     assert world.strays() == []
+
+
+async def test_a_server_that_starts_beside_it_leaves_alone_what_is_on_its_way(fetches: Fetches, world: World) -> None:
+    upstream = Upstream(DATA, allowed=6 * MIB)
+    fetch = await begin(fetches, upstream)
+    await anext(fetch.read(5 * MIB))
+    assert world.strays()
+    assert await uploads.discard_strays(world.registry) == 0
+    upstream.allow()
+    assert await whole(fetch) == DATA
+    assert not await world.rows("SELECT id FROM uploads")
 
 
 async def test_who_asked_for_what_has_not_even_begun_is_told_of_the_end(world: World) -> None:

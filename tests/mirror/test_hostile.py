@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from homeport.events import SYSTEM
 from homeport.kinds import Outcome
-from homeport.mirror import holdings
+from homeport.mirror import holdings, read_ahead
 from homeport.oci import mediatype
-from homeport.registry import manifests, removal, restoring, tags, visibility
+from homeport.oci.errors import ManifestBlobUnknown
+from homeport.registry import blobs, manifests, removal, restoring, tags, visibility
 from tests.client.images import Image, descriptor, make
 from tests.mirror.artifacts import Artifacts
 from tests.mirror.caching import NAME, Caching
-from tests.mirror.mirroring import Mirroring
+from tests.mirror.mirroring import DAY, Mirroring
 from tests.mirror.upstream import Upstream
 
 APP = "team/app"
@@ -50,7 +53,7 @@ async def test_what_is_lacking_is_told_once(mirroring: Mirroring, upstream: Upst
     mirroring.configure({"source": f"{upstream.host}/{APP}", "target": "app", "platforms": [wanted]})
     await mirroring.run()
     lacking = await mirroring.registry.db.read(holdings.lacking, "app", image.digest, ())
-    assert lacking == [image.children[1].digest]
+    assert lacking == [holdings.Lack(image.children[1].digest, is_manifest=True)]
 
 
 async def test_a_source_for_everybody_opens_nothing_of_a_private_one_in_the_same_repository(
@@ -124,3 +127,53 @@ async def test_what_nobody_had_asked_the_cache_for_keeps_no_tag_from_coming_back
     await restoring.restore_tag(registry, SYSTEM, caching.name, "latest", None)
     assert await caching.holds(image.digest)
     await caching.fetch(image, "latest")
+
+
+async def test_who_may_push_below_an_upstreams_name_cannot_tag_what_is_here_in_part(
+    caching: Caching, upstream: Upstream, artifacts: Artifacts
+) -> None:
+    image = upstream.put(NAME, artifacts.image(), "latest")
+    await caching.get("latest")
+    manifest = image.pushed.manifest
+    with pytest.raises(ManifestBlobUnknown):
+        await manifests.push(
+            caching.registry, SYSTEM, caching.name, manifest.data, manifest.media_type, image.digest, ["mine"]
+        )
+    layer = image.blobs[1].blob.digest
+    linked = await blobs.mount(caching.registry, SYSTEM, "team/x", layer, caching.name, readable=lambda *_: True)
+    assert linked is None
+
+
+async def test_a_tag_that_went_back_to_what_it_was_waits_anew(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts
+) -> None:
+    good = upstream.put(APP, artifacts.image(), "1.0")
+    mirroring.configure({"source": f"{upstream.host}/{APP}", "target": "app", "minimum_age": "3d"})
+    assert (await mirroring.run()).counts["waiting"] == 1
+    mirroring.clock.ahead += 2 * DAY
+    bad = upstream.put(APP, artifacts.image(), "1.0")
+    assert (await mirroring.run()).counts["waiting"] == 1
+    mirroring.clock.ahead += 2 * DAY
+    upstream.tag(APP, "1.0", good.digest)
+    assert (await mirroring.run()).counts["waiting"] == 1
+    upstream.tag(APP, "1.0", bad.digest)
+    mirroring.clock.ahead += 2 * DAY
+    assert (await mirroring.run()).counts["waiting"] == 1
+    mirroring.clock.ahead += 3 * DAY + 1
+    assert (await mirroring.run()).counts["copied"] == 1
+
+
+async def test_a_manifest_that_was_read_elsewhere_is_told_only_where_upstream_has_it(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts
+) -> None:
+    """Whoever may push an index somewhere may name the digest of what they may not read."""
+    secret = upstream.put(APP, artifacts.image())
+    del upstream.repositories[APP].manifests[secret.digest]
+    await mirroring.registry.db.write(read_ahead._keep, secret.pushed, mirroring.clock.now())
+    listed = [descriptor(secret.pushed.descriptor)]
+    index = Image(make({"mediaType": mediatype.OCI_INDEX, "manifests": listed}))
+    upstream.put(APP, index, "1.0")
+    mirroring.configure({"source": f"{upstream.host}/{APP}", "target": "app"})
+    await mirroring.run()
+    assert await mirroring.tags("app") == {"1.0": index.digest}
+    assert not await mirroring.registry.db.read(manifests.has, "app", secret.digest)

@@ -31,6 +31,9 @@ from homeport.upstreams.quotas import Standing
 #: How many images a message names.
 _LABELS_MAX: Final = 20
 
+#: How many tags are told by name that are not meant for one reason.
+_TAGS_MAX = 5
+
 
 def add(verbs: Verbs) -> None:
     """Add the verbs."""
@@ -121,6 +124,8 @@ async def print_plan(context: Context) -> int:
     else:
         for line in _plan_lines(decided, costs, stays, left, now):
             context.output.line(line)
+        for line in _not_meant_lines(decided) if name is not None else ():
+            context.output.line(line)
         if any(cost.unread for cost in costs.values()):
             context.output.note("--sizes tells how large they are, and all that they cost")
     for failure in decided.failures:
@@ -183,6 +188,13 @@ def _plan_lines(
             yield f"{standing.host} has {_pulls_left(standing)}"
 
 
+def _not_meant_lines(decided: Decided) -> Iterator[str]:
+    for source, reasons in sorted(decided.not_meant.items()):
+        for why, tags in sorted(reasons.items()):
+            more = f" and {len(tags) - _TAGS_MAX} more" if len(tags) > _TAGS_MAX else ""
+            yield f"skip {source}: {why}: {', '.join(tags[:_TAGS_MAX])}{more}"
+
+
 def _copy_line(copy: Copy, cost: Cost) -> str:
     return f"copy {copy.told}: {copy.why}{'' if cost.unread else f'; {_cost(cost)}'}"
 
@@ -218,6 +230,11 @@ def _plan_told(
         "stopped": [{"source": str(stop.source), "reason": stop.reason} for stop in decided.braked],
         "leaving": [{**_departure_told(each), "stays": stays.get(each)} for each in decided.departures.leaving],
         "adopted": [_adopted_told(each) for each in decided.adopted],
+        "not_meant": [
+            {"source": str(source), "why": why, "tags": tags}
+            for source, reasons in sorted(decided.not_meant.items())
+            for why, tags in sorted(reasons.items())
+        ],
         "failures": [{"what": failure.what, "why": failure.why} for failure in decided.failures],
         "quotas": [_quota_told(standing) for standing in left],
     }
@@ -358,9 +375,8 @@ async def adopt(context: Context) -> int:
         if not context.arguments.plan:
             count = await parts.registry.db.write(adoption.adopt, parts.registry.clock, context.origin, found)
     columns = ("repository", "tag", "source", "why")
-    context.output.table(
-        [_adopted_told(each) for each in found], *columns, empty="every tag here has its origin written down"
-    )
+    nothing = "no tag is known to be an upstream's" if search.failures else "every tag here has its origin written down"
+    context.output.table([_adopted_told(each) for each in found], *columns, empty=nothing)
     for failure in search.failures:
         context.output.note(f"{failure.what}: {failure.why}")
     if not context.arguments.plan:

@@ -31,7 +31,7 @@ AT_ONCE = 4
 #: An index within an index within …: deeper is no image but a trap.
 NESTING_MAX = 8
 MANIFESTS_MAX = 10_000
-MANIFEST_BYTES_MAX = 128 * 1024 * 1024
+MANIFEST_BYTES_MAX = 32 * 1024 * 1024
 
 T = TypeVar("T")
 R = TypeVar("R")

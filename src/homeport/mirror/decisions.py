@@ -101,6 +101,8 @@ class Decided:
     settled: list[tuple[str, Source]] = field(default_factory=list)
     #: Whole lists of tags that are believed: how many there are.
     believed: dict[Source, int] = field(default_factory=dict)
+    #: Of each source, why tags of it are not meant, and which.
+    not_meant: dict[Source, dict[str, list[str]]] = field(default_factory=dict)
     #: The whole lists themselves, of the sources that something is copied from.
     tags: dict[Source, frozenset[str]] = field(default_factory=dict)
 
@@ -269,6 +271,8 @@ class Decider:
         decided, look = self._decided, weighed.look
         decided.checked += len(look.seen)
         decided.failures += look.failures
+        for tag, why in look.why_not.items():
+            decided.not_meant.setdefault(look.source, {}).setdefault(why, []).append(tag)
         if not look.answered:
             self._unsure.add(look.repository)
             return

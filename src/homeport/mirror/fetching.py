@@ -35,7 +35,7 @@ from homeport.oci.manifest import Descriptor
 from homeport.registry import blobs, uploads
 from homeport.registry.blobs import Blob
 from homeport.registry.registry import Registry
-from homeport.storage.blobstore import UNSEEN_BYTES_MAX, StorageError, UploadMissing
+from homeport.storage.blobstore import UNSEEN_BYTES_MAX, StorageError, StoreFull, UploadMissing
 from homeport.upstreams.upstreams import Purpose
 
 #: How many blobs are fetched at once for people, and for runs. Each has some of its last bytes in memory.
@@ -193,6 +193,7 @@ class Fetches:
         if present is not None:  # Perhaps a fetch that ended while this one was being asked for has brought it.
             return present
         async with self._turns[coming.purpose]:
+            await _check_room(registry, coming.wanted)
             begun_at = registry.clock.monotonic()
             blob = await coming.fetch()
         if coming.shared:
@@ -379,6 +380,13 @@ async def _linked(registry: Registry, coming: _Coming) -> Blob | None:
     if not await registry.db.read(public_blobs.is_public, digest):
         return None
     return await blobs.mount(registry, coming.origin, coming.repository, digest, None, readable=_by_everybody)
+
+
+async def _check_room(registry: Registry, wanted: Descriptor) -> None:
+    """Raise `StoreFull` where it would not fit: better before its first byte, when a node can still ask upstream."""
+    space = await registry.blobs.space()
+    if space is not None and space.room_bytes < wanted.size:
+        raise StoreFull(f"{wanted.size} bytes do not fit beside the reserve of the disk (storage.reserve_bytes)")
 
 
 def _by_everybody(_tx: Transaction, _repository: str) -> bool:

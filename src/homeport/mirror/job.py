@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from homeport.jobs.summary import Summary
@@ -36,6 +37,10 @@ def kind(parts: Parts) -> Kind:
             parts, run, wanted, follow=mirror.follow and name is None, everything=name is None
         ).do()
         done = result.unchanged + result.copied
-        return Summary.of(result.counts, result.failures, done)
+        summary = Summary.of(result.counts, result.failures, done)
+        if len(result.failures) == 1:
+            only = result.failures[0]
+            summary = replace(summary, reason=f"{only.what}: {only.why}")
+        return summary
 
     return Kind(NAME, run, takes=("name",), attempts_max=5)

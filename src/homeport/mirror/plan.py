@@ -10,7 +10,7 @@ Pure. Holds:
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from homeport.mirror.origins import Leaving, TagOrigin
@@ -133,7 +133,7 @@ class Departures:
     """Which tags leave, and which came back."""
 
     leaving: tuple[Departure, ...] = ()
-    back: tuple[TagOrigin, ...] = field(default=())
+    back: tuple[TagOrigin, ...] = ()
 
 
 def departures(

@@ -1,12 +1,13 @@
 """Manifests that were read from upstreams before they were needed. Owns the table `read_manifests`.
 
 Holds: a manifest that was read once is not read again while it waits here, so the pull that it cost is paid once: by a
-plan that wanted sizes, or by a run that died. It is offered to nobody, and forgotten after a week.
+plan that wanted sizes, or by a run that died. It is offered to nobody, and forgotten after a week. What was read in one
+repository is given in another only if that has it, too: an index may name the digest of what nobody there may read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from homeport.client.repository import FetchedManifest
 from homeport.db.database import Transaction
@@ -19,10 +20,15 @@ from homeport.upstreams.upstreams import UpstreamRepository
 KEPT_SECONDS = 7 * 86_400.0
 
 
-async def get(registry: Registry, upstream: UpstreamRepository, target: str) -> FetchedManifest:
-    """The manifest of a tag or digest, which is kept; a digest that was read before is not asked for."""
+async def get(
+    registry: Registry, upstream: UpstreamRepository, target: str, *, shown: Container[Digest] = ()
+) -> FetchedManifest:
+    """The manifest of a tag or digest, which is kept; a digest that was read before costs no pull.
+
+    `shown`: what this repository is known to have.
+    """
     kept = await registry.db.read(find, Digest.parse(target)) if ":" in target else None
-    if kept is not None:
+    if kept is not None and (kept.digest in shown or await upstream.head_manifest(kept.digest) is not None):
         return kept
     read = await upstream.get_manifest(target)
     await registry.db.jot(_keep, read, registry.clock.now())

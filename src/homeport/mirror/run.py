@@ -1,8 +1,8 @@
 """One run of the mirror: look at upstreams, decide, copy what is missing, let go what is over.
 
-Flow B of ARCHITECTURE.md. Holds: the list of copies is durable before the first one begins and a copy is crossed off
-when its tag has moved, so a run that died goes on where it was; a copy that fails stops no other; nothing is removed
-before everything was looked at.
+ARCHITECTURE.md has the way through it. Holds: the list of copies is durable before the first one begins and a copy is
+crossed off when its tag has moved, so a run that died goes on where it was; a copy that fails stops no other; nothing
+is removed before everything was looked at.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ class MirrorRun:
         watching = Watching(place)
         digest = copy.digest
         try:
-            await source.get_manifest(digest)
+            root = await source.get_manifest(digest)
         except NotFound:
             # It moved since it was looked at, and upstream drops what no tag names any more.
             head = await upstream.head_manifest(copy.source_tag)
@@ -219,7 +219,8 @@ class MirrorRun:
                 raise ClientError(f"it moved to {head.digest} just now, which is not old enough") from None
             digest = head.digest
             await parts.registry.db.write(remaining.moved, copy.repository, copy.tag, digest)
-        _check_platforms((await source.get_manifest(digest)).manifest, rule.platforms)
+            root = await source.get_manifest(digest)
+        _check_platforms(root.manifest, rule.platforms)
         await copying.copy(
             source,
             digest,

@@ -38,11 +38,17 @@ class Upstream:
         self._registry = registry
         self._repository = repository
         self._upstream = upstream
+        #: What it has given, or said to have.
+        self._shown: set[Digest] = set()
 
     async def get_manifest(self, target: str) -> FetchedManifest:
-        """The manifest; a digest that is here or was read before is not asked for."""
+        """The manifest; a digest that is here or was read before costs no pull."""
         here = await self._registry.db.read(_here, self._repository, Digest.parse(target)) if ":" in target else None
-        return here or await read_ahead.get(self._registry, self._upstream, target)
+        if here is not None:
+            return here
+        read = await read_ahead.get(self._registry, self._upstream, target, shown=self._shown)
+        self._shown.add(read.digest)
+        return read
 
     async def head_manifest(self, target: str) -> Descriptor | None:
         """As the upstream says."""

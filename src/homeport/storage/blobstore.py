@@ -58,6 +58,13 @@ class Space:
 
     total_bytes: int
     free_bytes: int
+    #: So much of what is free no upload gets.
+    reserve_bytes: int = 0
+
+    @property
+    def room_bytes(self) -> int:
+        """What uploads may still take."""
+        return max(0, self.free_bytes - self.reserve_bytes)
 
 
 class BlobStore(ABC):

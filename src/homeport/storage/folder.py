@@ -19,6 +19,7 @@ import contextlib
 import errno
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from homeport.clock import Clock
@@ -39,6 +40,7 @@ _BLOB_LOCATION = re.compile(
 _TRASH_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z:_.-]{0,254}")
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
 
+FULL = "the disk is full but for its reserve (storage.reserve_bytes, storage.reserve_percent)"
 #: How long a look at the free space counts.
 _ROOM_SECONDS = 1.0
 #: How often a push makes the blob's folder again that a sweep took away, empty, just before the rename.
@@ -336,7 +338,13 @@ class BlobFolder:
 
     def space(self) -> Space:
         self._make_folder(self._root)
-        return self._disk.space(self._root)
+        return self._space()
+
+    def _space(self) -> Space:
+        space = self._disk.space(self._root)
+        return replace(
+            space, reserve_bytes=max(self._reserve_bytes, int(space.total_bytes * self._reserve_percent / 100))
+        )
 
     def _take_room(self, count: int) -> None:
         """Raise `StoreFull` if writing `count` bytes would touch the reserve.
@@ -345,11 +353,9 @@ class BlobFolder:
         """
         now = self._clock.monotonic()
         if count > self._room_bytes or now - self._room_seen >= _ROOM_SECONDS:
-            space = self._disk.space(self._root)
-            reserve = max(self._reserve_bytes, int(space.total_bytes * self._reserve_percent / 100))
-            self._room_bytes, self._room_seen = space.free_bytes - reserve, now
+            self._room_bytes, self._room_seen = self._space().room_bytes, now
         if count > self._room_bytes:
-            raise StoreFull("the disk is full but for its reserve (storage.reserve_bytes, storage.reserve_percent)")
+            raise StoreFull(FULL)
         self._room_bytes -= count
 
     # --- steps --------------------------------------------------------------------------------------------------
