@@ -45,6 +45,8 @@ from homeport.storage.filesystem import FilesystemStore
 
 #: A tag of an upstream that nobody has looked at for so long is forgotten.
 SIGHTINGS_SECONDS = 90 * 86_400.0
+#: How often is looked for a job that somebody asked for, who may wait for it: one point read.
+LOOK_SECONDS = 0.1
 
 
 @asynccontextmanager
@@ -332,7 +334,15 @@ def _kinds(
 
 def _worker(registry: Registry, kinds: Mapping[str, Kind], log: Log, settings: Settings) -> Worker:
     clock = registry.clock
-    return Worker(registry.db, clock, log, kinds, count=settings.jobs.workers, on_end=_ended(clock))
+    return Worker(
+        registry.db,
+        clock,
+        log,
+        kinds,
+        count=settings.jobs.workers,
+        on_end=_ended(clock),
+        look_seconds=LOOK_SECONDS,
+    )
 
 
 def _ended(clock: Clock) -> Callable[[Transaction, Job], None]:

@@ -26,7 +26,8 @@ from homeport.jobs.work import Kind, Run, Temporary, write
 from homeport.kinds import Outcome
 from homeport.observe import Log
 
-#: How often is looked for work, and how often a run is looked after: its lease, its lines, whether it is to stop.
+#: How often a run is looked after: its lease, its lines, whether it is to stop. As often a worker looks for work, unless
+#: it is told to look sooner.
 BEAT_SECONDS: Final = 1.0
 #: A lease is renewed this often while it lasts.
 RENEWALS_PER_LEASE: Final = 3
@@ -90,7 +91,8 @@ class Worker:
     """Takes jobs of these kinds from the queue and runs them, at most `count` at once.
 
     `on_end` is called in each transaction in which a job ends, with the job as it is then; it may be called twice for
-    one end (a fact may run twice), so it has no effect but through its transaction.
+    one end (a fact may run twice), so it has no effect but through its transaction. Every `look_seconds` a loop that
+    has nothing to do looks for work, which any process may have put there.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Worker:
         *,
         count: int,
         on_end: Callable[[Transaction, Job], None],
+        look_seconds: float = BEAT_SECONDS,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -109,6 +112,7 @@ class Worker:
         self._kinds = kinds
         self._count = count
         self._on_end = on_end
+        self._look_seconds = look_seconds
         self._owner = clock.new_id()
         self._running: dict[int, _Running] = {}
         self._stopping = asyncio.Event()
@@ -159,13 +163,15 @@ class Worker:
 
     async def _loop(self) -> None:
         while not self._stopping.is_set():
+            pause = self._look_seconds
             try:
                 if await self.run_one():
                     continue
             except Exception as error:  # noqa: BLE001 (a loop that died would be missed by nobody until it is needed)
                 self._log.error("jobs.failed", error=repr(error), traceback=traceback.format_exc())
+                pause = BEAT_SECONDS
             with contextlib.suppress(TimeoutError):
-                async with self._clock.timeout(BEAT_SECONDS):
+                async with self._clock.timeout(pause):
                     await self._stopping.wait()
 
     async def _idle(self, seconds: float) -> None:
