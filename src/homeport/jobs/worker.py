@@ -26,8 +26,8 @@ from homeport.jobs.work import Kind, Run, Temporary, write
 from homeport.kinds import Outcome
 from homeport.observe import Log
 
-#: How often a run is looked after: its lease, its lines, whether it is to stop. As often a worker looks for work, unless
-#: it is told to look sooner.
+#: How often a run is looked after: its lease, its lines, whether it is to stop. As often a worker looks for work,
+#: unless it is told to look sooner.
 BEAT_SECONDS: Final = 1.0
 #: A lease is renewed this often while it lasts.
 RENEWALS_PER_LEASE: Final = 3

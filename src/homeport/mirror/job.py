@@ -6,7 +6,7 @@ from typing import Final
 
 from homeport.jobs.summary import Summary
 from homeport.jobs.work import Kind, Run
-from homeport.kinds import Outcome
+from homeport.kinds import JOB_ARGUMENTS, Outcome
 from homeport.mirror import rules
 from homeport.mirror.run import MirrorRun, Parts
 
@@ -38,4 +38,4 @@ def kind(parts: Parts) -> Kind:
         done = result.unchanged + result.copied
         return Summary.of(result.counts, result.failures, done)
 
-    return Kind(NAME, run, takes=("name",), attempts_max=5)
+    return Kind(NAME, run, takes=JOB_ARGUMENTS[NAME], attempts_max=5)
