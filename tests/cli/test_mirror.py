@@ -77,7 +77,7 @@ def test_a_run_says_what_came_and_how_it_ended(here: Here, upstream: Upstream, m
     here.configure({"source": source, "target": "app"})
     told = here.run_here("mirror", "run")
     size = sum(len(blob.data) for blob in image.blobs)
-    assert told.out.splitlines()[0] == f"{source}:1.0: new; {size} bytes came"
+    assert told.out.splitlines()[0] == f"{source}:1.0 to app:1.0: new; {size} bytes came"
     assert "job 1 (mirror): success after " in told.out
     assert f"copied 1, bytes {size}, removed 0, unchanged 0, checked 1, waiting 0, theirs 0\n" in told.out
     again = here.run_here("mirror", "run", "--json").json
@@ -112,7 +112,9 @@ def test_the_exit_code_says_how_it_ended(here: Here, upstream: Upstream, made: A
     told = here.run_here("mirror", "run", code=3).out
     assert "(mirror): partial after " in told
     assert f"failed: {source}:3.0: " in told
-    assert f"behind: {source}:3.0: " in here.run_here("mirror", "status").out
+    status = here.run_here("mirror", "status").out
+    assert f"\nfailed: {source}:3.0: " in status
+    assert f"\nbehind: {source}:3.0 to app:3.0: " in status
     (behind,) = here.run_here("mirror", "status", "--json").json["behind"]
     assert (behind["tag"], behind["digest"], behind["why"]) == ("3.0", broken.digest, "new")
     assert str(lost.blob.digest) in behind["failure"]
@@ -247,15 +249,19 @@ def test_what_is_gone_upstream_is_marked_and_shown(
     here.run_here("mirror", "run")
     upstream.untag(APP, "1.0")
     assert "app:1.0: gone upstream; it stays\n" in here.run_here("mirror", "run").out
-    assert "leaving: app:1.0: gone upstream since 20" in here.run_here("mirror", "status").out
+    assert "app:1.0" not in here.run_here("mirror", "run").out
+    assert "kept: app:1.0: gone upstream since 20" in here.run_here("mirror", "status").out
     assert "keep app:1.0: gone upstream since 20" in here.run_here("mirror", "plan").out
     here.configure({"source": source, "target": "app", "gone_upstream": {"remove_after": "14d"}})
     assert "; goes after 20" in here.run_here("mirror", "plan").out
     (leaving,) = here.run_here("mirror", "plan", "--json").json["leaving"]
     assert (leaving["repository"], leaving["tag"], leaving["leaving"]) == ("app", "1.0", "gone upstream")
     assert leaving["goes_at"] > leaving["since"]
+    status = here.run_here("mirror", "status").out
+    assert "\nleaving: app:1.0: gone upstream since " in status
+    assert "; goes after 20" in status
     (marked,) = here.run_here("mirror", "status", "--json").json["leaving"]
-    assert marked == {name: leaving[name] for name in ("repository", "tag", "source", "leaving", "since")}
+    assert marked == {name: value for name, value in leaving.items() if name != "stays"}
 
 
 def test_a_list_that_lost_too_much_is_believed_when_a_person_says_so(
@@ -279,6 +285,17 @@ def test_a_list_that_lost_too_much_is_believed_when_a_person_says_so(
     for run_id in ("2", "7"):
         here.run_here("mirror", "release", run_id, code=1)
     here.run_here("mirror", "release", "soon", code=2)
+
+
+def test_who_allows_no_more_pulls_need_not_say_of_how_many(here: Here, upstream: Upstream, made: Artifacts) -> None:
+    upstream.put(APP, made.image(), "1.0")
+    upstream.fail(Kind.GET_MANIFEST, faults.pull_limit("600"), of=APP, times=None)
+    here.configure({"source": f"{upstream.host}/{APP}", "target": "app"})
+    here.run_here("mirror", "run", code=1)
+    (quota,) = [line for line in here.run_here("mirror", "status").out.splitlines() if line.startswith("quota: ")]
+    assert quota.startswith(f"quota: {upstream.host}: 0 pulls left at 20")
+    assert "; it asks to be left alone until 20" in quota
+    assert f"{upstream.host} has 0 pulls left\n" in here.run_here("mirror", "plan").out
 
 
 # --- whose tags these are ---------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ async def test_basic_where_only_basic_is_offered(transport: Transport) -> None:
         assert [seen.authorization for seen in server.seen[-3:]] == [None, BASIC, BASIC]
         with pytest.raises(LoginFailed, match=f"no login is known for {server.host}"):
             await Remote(server.host, transport).ping()
-        with pytest.raises(LoginFailed):
+        with pytest.raises(LoginFailed, match=f"the login that is configured for {server.host} is wrong, or not for"):
             await Remote(server.host, transport, Credential("ada", "wrong")).ping()
 
 

@@ -120,6 +120,10 @@ class Mirroring(World):
         """A run, as the worker does it."""
         asked = await self.ask(**arguments)
         await self.worker.run_until_idle()
+        return await self.summary(asked)
+
+    async def summary(self, asked: Job) -> Summary:
+        """How a run ended."""
         ended = await self.registry.db.read(_job, asked.id)
         assert ended.summary is not None, ended
         return ended.summary

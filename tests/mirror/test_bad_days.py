@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
+from homeport.client import remote
 from homeport.jobs.summary import Summary
 from homeport.kinds import Outcome
-from tests.client.images import Image
 from tests.mirror import faults
 from tests.mirror.artifacts import Artifacts
 from tests.mirror.faults import Fault
@@ -79,7 +80,7 @@ class Place:
     upstream: Upstream
     artifacts: Artifacts
 
-    def begin(self, **more: object) -> None:
+    def begin(self, **more: Any) -> None:
         image = self.upstream.put(APP, self.artifacts.platforms("linux/amd64", "linux/arm64", attested=True), "1.0")
         self.upstream.put(APP, self.artifacts.image(), "1.1")
         self.upstream.attach(APP, self.artifacts.artifact("application/spdx+json", subject=image))
@@ -98,12 +99,11 @@ class Place:
         named = ((APP, "app"), (OTHER, "other"))
         return [{"source": f"{self.upstream.host}/{name}", "target": target, **common} for name, target in named]
 
-    def move(self) -> Image:
+    def move(self) -> None:
         """Upstream goes on."""
         moved = self.upstream.put(APP, self.artifacts.platforms(), "1.1", "latest")
         self.upstream.attach(APP, self.artifacts.artifact("application/spdx+json", subject=moved))
         self.upstream.put(OTHER, self.artifacts.image(), "2")
-        return moved
 
     async def run(self) -> Summary:
         """A night. Whatever happened in it, nothing half is here and nothing went."""
@@ -127,6 +127,12 @@ class Place:
         assert await self.is_in_step(APP)
         assert await self.is_in_step(OTHER)
         assert await self.mirroring.rows("SELECT tag, failure FROM mirror_copies") == []
+
+
+@pytest.fixture(autouse=True)
+def few_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same end of what does not end, sooner."""
+    monkeypatch.setattr(remote, "PAGES_MAX", 30)
 
 
 @pytest.fixture

@@ -239,7 +239,7 @@ async def test_offline_asks_nobody(caching: Caching, upstream: Upstream, artifac
     served = await caching.get("latest")
     assert served.warning is not None
     assert "is not asked, since cache.offline is set; served as it was" in served.warning
-    with pytest.raises(ManifestUnknown):
+    with pytest.raises(ManifestUnknown, match=r":other: .* is not asked, since cache\.offline is set"):
         await caching.get("other")
     with pytest.raises(ManifestUnknown):
         await caching.get(Digest.of(b"x"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from homeport.mirror import provenance
+from homeport.mirror import public_blobs
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, ManifestUnknown, RegistryError, UpstreamUnavailable
 from homeport.registry import visibility
@@ -55,7 +55,7 @@ async def test_what_is_private_upstream_is_private_here(
     assert await known.is_private()
     await known.fetch(image, "latest")
     for blob in image.blobs:
-        assert not await known.registry.db.read(provenance.is_public, blob.blob.digest)
+        assert not await known.registry.db.read(public_blobs.is_public, blob.blob.digest)
 
 
 async def test_what_is_not_there_says_nothing_of_who_may_see(
@@ -86,7 +86,7 @@ async def test_what_everybody_sees_is_public(
     assert not await known.is_private()
     await known.fetch(image, "latest")
     for blob in image.blobs:
-        assert await known.registry.db.read(provenance.is_public, blob.blob.digest)
+        assert await known.registry.db.read(public_blobs.is_public, blob.blob.digest)
 
 
 async def test_it_is_asked_once_a_day_and_costs_no_pull(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,7 +14,7 @@ from aiohttp import ClientResponse, ClientSession, encode_basic_auth
 from tests.mirror.artifacts import Artifacts
 from tests.mirror.caching import NAME
 from tests.mirror.mirroring import folder_of
-from tests.mirror.upstream import Kind, Upstream
+from tests.mirror.upstream import Kind, Quota, Upstream
 from tests.support.processes import Homeport
 
 
@@ -87,3 +90,18 @@ async def test_an_upstreams_refusal_is_no_challenge_of_ours(
         answer, _ = await client.ask("GET", path)
         assert answer.status == 404
         assert "WWW-Authenticate" not in answer.headers
+
+
+async def test_what_pulls_left_of_a_quota_is_known_to_other_processes(
+    homeport: Homeport, client: Client, upstream: Upstream, artifacts: Artifacts
+) -> None:
+    upstream.quota = Quota(100, 41)
+    upstream.put(NAME, artifacts.image(), "latest")
+    await client.ask("GET", "manifests/latest")
+    await asyncio.to_thread(homeport.stop)
+    command = [sys.executable, "-m", "homeport", "mirror", "status", "--json"]
+    command += ["--config", str(homeport.folder / "homeport.yaml"), "--data", str(homeport.data)]
+    told = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+    (quota,) = json.loads(told.stdout)["quotas"]
+    assert (quota["host"], quota["remaining"]) == (upstream.host, 40)
+    await asyncio.to_thread(homeport.start)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from homeport.config import Settings, load
 from homeport.config.document import Document
 from homeport.mirror import exporting
+from homeport.mirror.addresses import Source
 from homeport.mirror.exporting import Mirrored
 
 
@@ -22,12 +23,12 @@ def loaded(text: str, folder: Path) -> Settings:
 def test_what_is_mirrored_and_followed(tmp_path: Path) -> None:
     found = exporting.text(
         [
-            Mirrored("quay.io/org/app", "quay.io", "org/app", ("v1",)),
-            Mirrored("docker.io/library/alpine", "docker.io", "library/alpine", ("3.20", "latest")),
-            Mirrored("alpine", "docker.io", "library/alpine", ("3.20", "3.2")),
-            Mirrored("alpine", "docker.io", "library/alpine", ("3.20", "1e3")),
-            Mirrored("nothing", "docker.io", "library/nothing", ()),
-            Mirrored("lan_5000/x", "lan:5000", "x", ("latest",)),
+            Mirrored("quay.io/org/app", Source("quay.io", "org/app"), ("v1",)),
+            Mirrored("docker.io/library/alpine", Source("docker.io", "library/alpine"), ("3.20", "latest")),
+            Mirrored("alpine", Source("docker.io", "library/alpine"), ("3.20", "3.2")),
+            Mirrored("alpine", Source("docker.io", "library/alpine"), ("3.20", "1e3")),
+            Mirrored("nothing", Source("docker.io", "library/nothing"), ()),
+            Mirrored("lan_5000/x", Source("lan:5000", "x"), ("latest",)),
         ]
     )
     assert "'mirror' in homeport.yaml" in found.partition("\nmirror:")[0]
@@ -47,8 +48,9 @@ def test_an_empty_mirror_is_an_empty_list(tmp_path: Path) -> None:
 _MIRRORED = st.builds(
     Mirrored,
     st.sampled_from(["a", "b", "a/b", "a-b", "anonymous", "docker.io/library/a"]),
-    st.sampled_from(["docker.io", "quay.io", "localhost:5001"]),
-    st.sampled_from(["library/a", "x/y"]),
+    st.builds(
+        Source, st.sampled_from(["docker.io", "quay.io", "localhost:5001"]), st.sampled_from(["library/a", "x/y"])
+    ),
     st.lists(st.sampled_from(["latest", "1", "1.0", "0x1", "null", "true", "3.20", "1_000"]), max_size=4).map(tuple),
 )
 
@@ -58,5 +60,5 @@ def test_everything_comes_back_in_whatever_order_it_came(mirrored: list[Mirrored
     text = exporting.text(mirrored)
     assert text == exporting.text(reversed(mirrored))
     images = Settings.model_validate(Document(text).value).mirror.images
-    wanted = {(f"{each.host}/{each.source}", each.repository, tag) for each in mirrored for tag in each.tags}
+    wanted = {(str(each.source), each.repository, tag) for each in mirrored for tag in each.tags}
     assert {(i.source, i.target, tag) for i in images for tag in i.tags.list} == wanted

@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 from homeport.client.errors import ContentMismatch, NotFound, Refused
-from homeport.mirror import fetching, provenance
+from homeport.mirror import fetching, public_blobs
 from homeport.mirror.fetching import Fetch, Fetches
 from homeport.observe import Log
 from homeport.oci.digest import Digest
 from homeport.oci.errors import QuotaExceeded, ReadOnly, Unavailable
-from homeport.registry import blobs, quotas
+from homeport.registry import blobs, quotas, uploads
 from homeport.registry.blobs import Blob
 from homeport.storage.blobstore import UNSEEN_BYTES_MAX, StorageError, StoreFull
 from homeport.testing.blobstore_faults import FailingStore
 from homeport.testing.blobstore_suite import MIB, content, pattern
+from homeport.upstreams.upstreams import Purpose
 from tests.mirror.upstreams import Upstream
 from tests.registry.world import ADA, OTHER, REPOSITORY, World
 
@@ -61,7 +62,7 @@ async def held(world: World, repository: str, data: bytes) -> bool:
 
 
 async def is_public(world: World, data: bytes) -> bool:
-    return await world.registry.db.read(provenance.is_public, Digest.of(data))
+    return await world.registry.db.read(public_blobs.is_public, Digest.of(data))
 
 
 async def failure(of: Awaitable[object]) -> Exception:
@@ -420,6 +421,23 @@ async def test_no_more_than_some_are_fetched_at_once(world: World) -> None:
             assert await whole(await task) == upstream.data
 
 
+async def test_nobody_waits_until_a_slow_upstream_has_given_a_run_its_blobs(world: World) -> None:
+    async with Fetches(world.registry, Log(io.StringIO(), world.clock), at_once=2) as fetches:
+        slow = [Upstream(bytes([number]) * 1000, allowed=0) for number in range(5)]
+        run = [
+            asyncio.create_task(
+                fetches.stream(ADA, REPOSITORY, each.blob, each.open, shared=True, purpose=Purpose.RUNS)
+            )
+            for each in slow
+        ]
+        await turns()
+        assert sum(upstream.opened for upstream in slow) == 2
+        assert await whole(await begin(fetches, Upstream(DATA))) == DATA
+        for upstream in slow:
+            upstream.allow()
+        await asyncio.gather(*run)
+
+
 async def test_the_queue_has_an_end(fetches: Fetches, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "FETCHES_MAX", 2)
     monkeypatch.setattr(fetching, "REPOSITORIES_MAX", 1)
@@ -460,6 +478,17 @@ async def test_at_the_end_everything_is_broken_off(world: World) -> None:
     assert isinstance(await failure(stream(fetches, upstream)), Unavailable)
     assert (upstream.opened, upstream.closed) == (1, 1)
     assert world.strays() == []
+
+
+async def test_a_server_that_starts_beside_it_leaves_alone_what_is_on_its_way(fetches: Fetches, world: World) -> None:
+    upstream = Upstream(DATA, allowed=6 * MIB)
+    fetch = await begin(fetches, upstream)
+    await anext(fetch.read(5 * MIB))
+    assert world.strays()
+    assert await uploads.discard_strays(world.registry) == 0
+    upstream.allow()
+    assert await whole(fetch) == DATA
+    assert not await world.rows("SELECT id FROM uploads")
 
 
 async def test_who_asked_for_what_has_not_even_begun_is_told_of_the_end(world: World) -> None:

@@ -176,6 +176,8 @@ async def test_a_process_that_dies_leaves_nothing_half_there(tmp_path: Path, cam
     after = World(tmp_path / "after", tmp_path / "after/homeport.db")
     assert await after.rows("SELECT digest FROM blobs") == []
     await uploads.discard_strays(after.registry)
+    after.clock.ahead += after.registry.rules.uploads_seconds + 1
+    await uploads.abandon(after.registry, 10)
     assert after.strays() == []
     upstream.allow()
     async with Fetches(after.registry, Log(io.StringIO(), after.clock)) as fetches:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from homeport.client import remote
 from homeport.kinds import Outcome
 from homeport.mirror import brake
 from homeport.registry import protections, restoring
@@ -164,8 +165,13 @@ async def test_it_comes_back_between_the_look_and_the_removal(
     ids=str,
 )
 async def test_a_list_that_is_not_whole_takes_nothing(
-    mirroring: Mirroring, upstream: Upstream, source: dict[str, object], fault: faults.Fault
+    mirroring: Mirroring,
+    upstream: Upstream,
+    source: dict[str, object],
+    fault: faults.Fault,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(remote, "PAGES_MAX", 30)
     mirroring.configure(source)
     await mirroring.run()
     upstream.fail(Kind.TAGS, fault)
@@ -240,6 +246,22 @@ async def test_a_release_is_for_what_was_seen_and_not_for_what_goes_later(
     await nights(mirroring, 20)
     assert await left(mirroring) == set(TAGS)
     assert await leaving(mirroring) == {}
+
+
+async def test_a_tag_that_upstream_gives_while_its_list_is_not_believed_is_back(
+    mirroring: Mirroring, upstream: Upstream, found: dict[str, Image], source: dict[str, object]
+) -> None:
+    mirroring.configure(source)
+    await mirroring.run()
+    upstream.untag(APP, "1.3")
+    await nights(mirroring, 13)
+    upstream.tag(APP, "1.3", found["1.3"].digest)
+    upstream.fail(Kind.TAGS, faults.items(lambda tags: []))
+    await nights(mirroring, 1)
+    upstream.behave()
+    upstream.untag(APP, "1.3")
+    await nights(mirroring, 14)
+    assert await left(mirroring) == set(TAGS)
 
 
 async def test_what_stops_one_repository_stops_no_other_and_copying_goes_on(

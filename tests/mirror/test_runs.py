@@ -6,9 +6,14 @@ import asyncio
 
 import pytest
 
+from homeport.events import SYSTEM
 from homeport.kinds import Outcome
+from homeport.mirror import origins
+from homeport.mirror.addresses import Source
+from homeport.registry import manifests
 from homeport.testing import images
 from tests.client.images import Bytes
+from tests.mirror import faults
 from tests.mirror.artifacts import Artifacts
 from tests.mirror.mirroring import DAY, Mirroring, folder_of
 from tests.mirror.upstream import Kind, Upstream
@@ -100,6 +105,39 @@ async def test_only_the_platforms_that_are_wanted_come_and_the_index_stays_as_it
     mirroring.configure({"source": source, "target": "app", "platforms": ["linux/amd64", "linux/arm64"]})
     assert (await mirroring.run()).counts["copied"] == 1
     await mirroring.check_image(arm64, "app")
+
+
+async def test_an_image_for_none_of_the_wanted_platforms_fails_and_says_for_which_it_is(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts, source: str
+) -> None:
+    """An index of which nothing is here looks like an image, until somebody pulls it."""
+    upstream.put(APP, artifacts.platforms("linux/amd64", "linux/arm64", attested=True), "1.0")
+    mirroring.configure({"source": source, "target": "app", "platforms": ["linux/amd46"]})
+    summary = await mirroring.run()
+    assert summary.outcome is Outcome.ERROR
+    (failure,) = summary.failures
+    assert failure.why.endswith("none of the 'platforms' that are wanted, but for linux/amd64, linux/arm64")
+    assert await mirroring.tags("app") == {}
+
+
+async def test_what_the_cache_brought_without_its_layers_is_made_whole(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts, source: str
+) -> None:
+    """A registry of distribution 2 answers with 500 to who asks for a layer as if it were a manifest."""
+    image = upstream.put(APP, artifacts.image(), "1.0")
+    layers = frozenset(blob.blob.digest for blob in image.blobs)
+    manifest = image.pushed.manifest
+    await manifests.push(
+        mirroring.registry, SYSTEM, "app", manifest.data, manifest.media_type, image.digest, ["1.0"], may_lack=layers
+    )
+    now, theirs = mirroring.clock.now(), Source(upstream.host, APP)
+    await mirroring.registry.db.write(origins.record, "app", "1.0", theirs, "1.0", image.digest, "cache", None, now)
+    for layer in layers:
+        upstream.fail(Kind.HEAD_MANIFEST, faults.status(500), of=layer)
+    mirroring.configure({"source": source, "target": "app"})
+    summary = await mirroring.run()
+    assert (summary.outcome, summary.counts["copied"]) == (Outcome.SUCCESS, 1)
+    await mirroring.check_image(image, "app", "1.0")
 
 
 async def test_signatures_attestations_and_what_refers_to_them_come_with_their_image(

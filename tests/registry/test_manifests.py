@@ -253,6 +253,34 @@ async def test_only_where_the_rules_say_so_may_children_be_missing(world: World)
     await world.push(SECOND)  # It may be filled up later.
 
 
+async def test_whether_all_is_here_that_a_manifest_names_at_any_depth(world: World) -> None:
+    nested = index([INDEX])
+    world.rule(sparse=("team/*",))
+
+    async def has_all(digest: Digest) -> bool:
+        return await world.registry.db.read(manifests.has_all, REPOSITORY, digest)
+
+    assert not await has_all(nested.digest)
+    await world.push(IMAGE)
+    await world.manifest(INDEX)
+    await world.manifest(nested)
+    assert await has_all(IMAGE.digest)
+    assert not await has_all(INDEX.digest)
+    assert not await has_all(nested.digest)
+    await prepare(world, SECOND.data, *SECOND.blobs)  # Its bytes are no manifest yet.
+    assert not await has_all(nested.digest)
+    await world.push(SECOND)
+    assert await has_all(nested.digest)
+    await blobs_go(world, LAYER)
+    assert not await has_all(nested.digest)
+    assert await has_all(SECOND.digest)
+
+
+async def blobs_go(world: World, data: bytes) -> None:
+    """As if the disk had lost it, and somebody had noticed."""
+    await world.registry.db.write(lambda tx: tx.run("DELETE FROM links WHERE digest = ?", (Digest.of(data),)))
+
+
 async def test_a_manifest_renews_the_promises_of_what_it_names(world: World) -> None:
     await prepare(world, *IMAGE.blobs)
     world.pass_time(2 * HOUR)

@@ -130,9 +130,9 @@ async def test_a_restore_is_not_swept_while_it_goes_on(cleaning: Cleaning, monke
     cleaning.pass_time(DAY + HOUR)
     push = manifests.push
 
-    async def sweep_and_push(*arguments: object) -> object:
+    async def sweep_and_push(*arguments: object, **more: object) -> object:
         await cleaning.sweep()
-        return await push(*arguments)  # type: ignore[arg-type]
+        return await push(*arguments, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(manifests, "push", sweep_and_push)
     await restore(cleaning, APP.digest)
@@ -241,10 +241,9 @@ async def test_a_child_that_was_never_here_is_not_taken_from_another_repository(
     await restore(cleaning, sparse.digest, "latest")
     assert await cleaning.digests() == {sparse.digest}
     await delete(cleaning, sparse)
-    cleaning.rule(sparse=())
-    with pytest.raises(NotInTrash, match=secret):
-        await restore(cleaning, sparse.digest, "latest")
-    assert secret not in await cleaning.digests()
+    cleaning.rule(sparse=())  # It comes back as it was, whatever could be pushed by now.
+    await restore(cleaning, sparse.digest, "latest")
+    assert await cleaning.digests() == {sparse.digest}
 
 
 async def test_one_that_needs_too_much_is_refused(cleaning: Cleaning, monkeypatch: pytest.MonkeyPatch) -> None:

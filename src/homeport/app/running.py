@@ -8,7 +8,7 @@ import signal
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 
-from homeport.app import serving, working
+from homeport.app import serving, upstreaming, working
 from homeport.app.composition import Program, open_program, program_log
 from homeport.app.loops import every, running
 from homeport.app.reloading import Reload
@@ -47,6 +47,7 @@ async def run(
         async with running(
             log,
             every(clock, log, LOG_SECONDS, _flush(program)),
+            every(clock, log, upstreaming.FLUSH_SECONDS, program.upstreaming.flush),
             reload.run(),
             program.secrets.run(),
             *(server.loops() if server else ()),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Final
 
 from homeport.client.transport import Transport
 from homeport.config import Settings
+from homeport.db.database import DatabaseError
 from homeport.mirror.cache import Cache
 from homeport.mirror.fetching import Fetches
 from homeport.mirror.publicity import Publicity
@@ -16,6 +18,9 @@ from homeport.observe import Log
 from homeport.registry.registry import Registry
 from homeport.secretstore.store import SecretStore
 from homeport.upstreams.upstreams import Upstreams
+
+#: How often what was learned of quotas is written down.
+FLUSH_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,7 @@ class Upstreaming:
     fetches: Fetches
     parts: Parts
     cache: Cache
+    log: Log
 
     def reconfigure(self, settings: Settings) -> None:
         """Go by other settings from now on."""
@@ -49,4 +55,13 @@ class Upstreaming:
         publicity = Publicity(registry, ways)
         parts = Parts(registry, ways, fetches, publicity, may_delete, settings)
         cache = await stack.enter_async_context(Cache(registry, ways, publicity, fetches, log))
-        return cls(ways, fetches, parts, cache)
+        upstreaming = cls(ways, fetches, parts, cache, log)
+        stack.push_async_callback(upstreaming.flush)
+        return upstreaming
+
+    async def flush(self) -> None:
+        """Write down what is left of quotas, for other processes and for people who ask."""
+        try:
+            await self.upstreams.flush()
+        except DatabaseError as error:
+            self.log.warning("quotas.waiting", error=str(error))

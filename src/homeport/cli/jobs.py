@@ -234,15 +234,16 @@ def _ending(job: Told) -> str:
     reason = f": {summary['reason']}" if summary["reason"] else ""
     counts = ", ".join(f"{name} {count}" for name, count in summary["counts"].items())
     lines = [f"job {job['id']} ({job['kind']}): {job['outcome']}{after}{reason}", *([counts] if counts else [])]
-    return "\n".join(lines + _failure_lines(summary))
+    return "\n".join(lines + failure_lines(summary))
 
 
 def _summary_lines(summary: Mapping[str, Any]) -> list[str]:
     counts = [f"{name}: {count}" for name, count in summary["counts"].items()]
-    return [f"seconds: {summary['seconds']}", *counts, *_failure_lines(summary)]
+    return [f"seconds: {summary['seconds']}", *counts, *failure_lines(summary)]
 
 
-def _failure_lines(summary: Mapping[str, Any]) -> list[str]:
+def failure_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What failed, and how many more things than are named."""
     lines = [f"failed: {failure['what']}: {failure['why']}" for failure in summary["failures"]]
     more = summary["failed"] - len(lines)
     return [*lines, *([f"... and {more} more"] if more > 0 else [])]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from homeport.cli import mirror_files
 from homeport.cli.context import Context
-from homeport.cli.jobs import EXITS, run_kind
-from homeport.cli.mirror_told import copy_told, quota_told
+from homeport.cli.jobs import EXITS, failure_lines, run_kind
+from homeport.cli.mirror_told import copy_told, departure_told, pulls_left, quota_told
 from homeport.cli.options import positive
 from homeport.cli.output import CommandError, Exit, format_time
 from homeport.cli.verbs import Verbs
 from homeport.jobs import queue
-from homeport.mirror import brake, exporting, keeping, origins, remaining
+from homeport.jobs.queue import Job
+from homeport.mirror import brake, exporting, keeping, origins, remaining, rules
 from homeport.mirror.brake import BrakeError, Stopped
-from homeport.mirror.origins import TagOrigin
+from homeport.mirror.plan import Departure
 from homeport.mirror.remaining import Copy
 from homeport.upstreams import quotas
 from homeport.upstreams.quotas import Standing
@@ -41,7 +42,8 @@ def add(verbs: Verbs) -> None:
         "plan",
         "Show what a run would copy, move and remove now, why, and what that costs.",
         print_plan,
-        more="Nothing is written, and no pull is spent unless --sizes is given; what that reads, the run need not.",
+        more="Nothing is changed, and no pull is spent unless --sizes is given or tags are\n"
+        "chosen 'by: created'; what is read for that, the run need not read again.",
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="only this image")
     parser.add_argument("--sizes", action="store_true", help="read manifests that are not here to tell their sizes")
@@ -91,22 +93,24 @@ async def adopt(context: Context) -> int:
 
 
 async def status(context: Context) -> int:
+    mirror = context.settings().mirror
     async with context.registry() as registry:
         runs = await registry.db.read(queue.listed, kind=_KIND, limit=1)
         behind = await registry.db.read(remaining.every)
         stopped = [each for each in await registry.db.read(brake.stopped) if each.released_at is None]
-        going = await registry.db.read(origins.leaving)
+        marked = await registry.db.read(origins.leaving)
         left = await registry.db.read(quotas.every)
-    last = runs[0].told() if runs else None
+    going = rules.marked(mirror, marked, context.clock.now())
+    last = runs[0] if runs else None
     if not context.output.as_json:
-        for line in _status_lines(last, behind, stopped, going, left):
+        for line in _status_lines(last, behind, stopped, going, left, context.clock.now()):
             context.output.line(line)
         return Exit.DONE
     told = {
-        "last_run": last,
+        "last_run": last.told() if last else None,
         "behind": [{**copy_told(copy), "failure": copy.failure} for copy in behind],
         "stopped": [{"run": each.run, "source": str(each.source), "reason": each.reason} for each in stopped],
-        "leaving": [_leaving_told(each) for each in going],
+        "leaving": [departure_told(each) for each in going],
         "quotas": [quota_told(standing) for standing in left],
     }
     context.output.result(told, "")
@@ -114,43 +118,47 @@ async def status(context: Context) -> int:
 
 
 def _status_lines(
-    last: dict[str, Any] | None,
+    last: Job | None,
     behind: list[Copy],
     stopped: list[Stopped],
-    going: list[TagOrigin],
+    going: list[Departure],
     left: list[Standing],
+    now: float,
 ) -> Iterator[str]:
     if last is None:
         yield "last run: none yet"
     else:
-        ended = f" at {last['ended']}" if last["ended"] else ""
-        yield f"last run: job {last['id']}: {last['outcome'] or last['state']}{ended}"
+        yield from _run_lines(last)
     for copy in behind:
-        yield f"behind: {copy}: {copy.failure or 'waits for its turn'}"
+        yield f"behind: {copy.told}: {copy.failure or 'waits for its turn'}"
     for stop in stopped:
         yield f"stopped: {stop.source}: {stop.reason} (`homeport mirror release {stop.run}`)"
     for each in going:
-        yield f"leaving: {each.repository}:{each.tag}: {each.leaving} since {format_time(each.leaving_since)}"
+        yield _leaving_line(each)
     for standing in left:
-        yield _quota_line(standing)
+        yield _quota_line(standing, now)
 
 
-def _leaving_told(each: TagOrigin) -> dict[str, Any]:
-    return {
-        "repository": each.repository,
-        "tag": each.tag,
-        "source": str(each.source),
-        "leaving": each.leaving,
-        "since": format_time(each.leaving_since),
-    }
+def _run_lines(last: Job) -> Iterator[str]:
+    ended = f" at {format_time(last.ended_at)}" if last.ended_at else ""
+    reason = f": {last.reason}" if last.reason else ""
+    yield f"last run: job {last.id}: {last.outcome or last.state}{ended}{reason}"
+    if last.summary is not None:
+        yield from failure_lines(last.summary.told())
 
 
-def _quota_line(standing: Standing) -> str:
-    limited = (
-        f"; it asks to be left alone until {format_time(standing.limited_until)}" if standing.limited_until else ""
-    )
-    seen = format_time(standing.seen_at)
-    return f"quota: {standing.host}: {standing.remaining} of {standing.pulls_max} pulls left at {seen}{limited}"
+def _leaving_line(departure: Departure) -> str:
+    ours = departure.origin
+    text = f"{ours.repository}:{ours.tag}: {departure.leaving} since {format_time(departure.since)}"
+    if departure.goes_at is None:
+        return f"kept: {text}"
+    return f"leaving: {text}; goes after {format_time(departure.goes_at)}"
+
+
+def _quota_line(standing: Standing, now: float) -> str:
+    until = standing.limited_until
+    limited = "" if until is None or until <= now else f"; it asks to be left alone until {format_time(until)}"
+    return f"quota: {standing.host}: {pulls_left(standing)} at {format_time(standing.seen_at)}{limited}"
 
 
 async def export(context: Context) -> int:

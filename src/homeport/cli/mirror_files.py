@@ -7,7 +7,7 @@ from pathlib import Path
 
 from homeport.cli.context import Context
 from homeport.cli.options import host, server
-from homeport.cli.output import CommandError, Exit, WrongUsage
+from homeport.cli.output import CommandError, Exit, WrongUsage, counted
 from homeport.cli.verbs import Verbs
 from homeport.mirror import importing, nodes
 from homeport.mirror.addresses import folder
@@ -67,7 +67,9 @@ async def import_file(context: Context) -> int:
         for remark in found.notes:
             context.output.note(f"{path}: {remark}")
         context.output.line(found.text().rstrip())
-        context.output.note(f"{path} is a file of {found.form}: {found.images} images; put this into homeport.yaml")
+        context.output.note(
+            f"{path} is a file of {found.form}: {counted(found.images, 'image')}; put this into homeport.yaml"
+        )
     if not found.lost:
         return Exit.DONE
     return Exit.PARTLY if found.images else Exit.FAILED

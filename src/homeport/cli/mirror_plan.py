@@ -9,8 +9,8 @@ from typing import Any, Final
 from rich.filesize import decimal
 
 from homeport.cli.context import Context, Services
-from homeport.cli.mirror_told import copy_told, quota_told
-from homeport.cli.output import CommandError, Exit, format_time
+from homeport.cli.mirror_told import copy_told, departure_told, pulls_left, quota_told
+from homeport.cli.output import CommandError, Exit, counted, format_time
 from homeport.client.errors import ClientError
 from homeport.mirror import adoption, job, leaving, rules
 from homeport.mirror.adoption import Adoption
@@ -24,6 +24,8 @@ from homeport.upstreams.quotas import Standing
 
 #: How many images a message names.
 _LABELS_MAX: Final = 20
+#: How many tags are told by name that are not meant for one reason.
+_TAGS_MAX: Final = 5
 
 
 @asynccontextmanager
@@ -64,6 +66,8 @@ async def print_plan(context: Context) -> int:
         context.output.result(_plan_told(decided, costs, stays, left), "")
     else:
         for line in _plan_lines(decided, costs, stays, left, now):
+            context.output.line(line)
+        for line in _not_meant_lines(decided) if name is not None else ():
             context.output.line(line)
         if any(cost.unread for cost in costs.values()):
             context.output.note("--sizes tells how large they are, and all that they cost")
@@ -115,30 +119,31 @@ def _plan_lines(
     total = Cost()
     for cost in costs.values():
         total.add(cost)
-    yield f"of {_count(decided.checked, 'tag')} that upstreams have, {decided.unchanged} are here as they are there"
+    yield f"of {counted(decided.checked, 'tag')} that upstreams have, {decided.unchanged} are here as they are there"
     if not decided.copies:
         yield "a run would copy nothing"
     elif total.unread:
-        yield f"a run would copy {_count(len(decided.copies), 'image')}, for at least {_count(total.pulls, 'pull')}"
+        yield f"a run would copy {counted(len(decided.copies), 'image')}, for at least {counted(total.pulls, 'pull')}"
     else:
-        yield f"a run would copy {_count(len(decided.copies), 'image')}: {_cost(total)}"
+        yield f"a run would copy {counted(len(decided.copies), 'image')}: {_cost(total)}"
     for standing in left:
         if standing.remaining is not None:
-            yield f"{standing.host} has {standing.remaining} of {standing.pulls_max} pulls left"
+            yield f"{standing.host} has {pulls_left(standing)}"
+
+
+def _not_meant_lines(decided: Decided) -> Iterator[str]:
+    for source, reasons in sorted(decided.not_meant.items()):
+        for why, tags in sorted(reasons.items()):
+            more = f" and {len(tags) - _TAGS_MAX} more" if len(tags) > _TAGS_MAX else ""
+            yield f"skip {source}: {why}: {', '.join(tags[:_TAGS_MAX])}{more}"
 
 
 def _copy_line(copy: Copy, cost: Cost) -> str:
-    ours = f"{copy.repository}:{copy.tag}"
-    to = "" if ours == str(copy) else f" to {ours}"
-    return f"copy {copy}{to}: {copy.why}{'' if cost.unread else f'; {_cost(cost)}'}"
+    return f"copy {copy.told}: {copy.why}{'' if cost.unread else f'; {_cost(cost)}'}"
 
 
 def _cost(cost: Cost) -> str:
-    return f"{decimal(cost.bytes)}, {_count(cost.pulls, 'pull')}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    return f"{decimal(cost.bytes)}, {counted(cost.pulls, 'pull')}"
 
 
 def _departure_line(departure: Departure, why_stays: str | None, now: float) -> str:
@@ -166,22 +171,15 @@ def _plan_told(
         "waiting": [{"name": told.name, "why": told.why} for told in decided.waiting],
         "left": [{"name": told.name, "why": told.why} for told in decided.theirs],
         "stopped": [{"source": str(stop.source), "reason": stop.reason} for stop in decided.braked],
-        "leaving": [{**_departure_told(each), "stays": stays.get(each)} for each in decided.departures.leaving],
+        "leaving": [{**departure_told(each), "stays": stays.get(each)} for each in decided.departures.leaving],
         "adopted": [_adopted_told(each) for each in decided.adopted],
+        "not_meant": [
+            {"source": str(source), "why": why, "tags": tags}
+            for source, reasons in sorted(decided.not_meant.items())
+            for why, tags in sorted(reasons.items())
+        ],
         "failures": [{"what": failure.what, "why": failure.why} for failure in decided.failures],
         "quotas": [quota_told(standing) for standing in left],
-    }
-
-
-def _departure_told(departure: Departure) -> dict[str, Any]:
-    ours = departure.origin
-    return {
-        "repository": ours.repository,
-        "tag": ours.tag,
-        "source": str(ours.source),
-        "leaving": departure.leaving,
-        "since": format_time(departure.since),
-        "goes_at": format_time(departure.goes_at),
     }
 
 
@@ -207,11 +205,10 @@ async def adopt(context: Context) -> int:
         if not context.arguments.plan:
             count = await parts.registry.db.write(adoption.adopt, parts.registry.clock, context.origin, found)
     columns = ("repository", "tag", "source", "why")
-    context.output.table(
-        [_adopted_told(each) for each in found], *columns, empty="every tag here has its origin written down"
-    )
+    nothing = "no tag is known to be an upstream's" if search.failures else "every tag here has its origin written down"
+    context.output.table([_adopted_told(each) for each in found], *columns, empty=nothing)
     for failure in search.failures:
         context.output.note(f"{failure.what}: {failure.why}")
     if not context.arguments.plan:
-        context.output.note(f"written down: {_count(count, 'tag')} came from upstreams")
+        context.output.note(f"written down: {counted(count, 'tag')} came from upstreams")
     return Exit.PARTLY if search.failures else Exit.DONE

@@ -100,6 +100,11 @@ def format_days(seconds: float) -> str:
     return f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
 
 
+def counted(number: int, thing: str) -> str:
+    """Such as `1 image`, `2 images`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def cell(value: Any) -> str:
     """A value as a column shows it."""
     if value is None:

@@ -154,6 +154,9 @@ class Remote:
         error = refused(answer, now=self.transport.clock.now(), secrets=secrets)
         if answer.status == 401 and self._credential is None:
             return LoginFailed(f"{error}; no login is known for {self.host}", status=401, code=error.code)
+        if answer.status == 401:
+            text = f"{error}; the login that is configured for {self.host} is wrong, or not for this"
+            return LoginFailed(text, status=401, code=error.code)
         return error
 
     async def base(self) -> URL:
@@ -186,10 +189,22 @@ class Remote:
         """What `send` gives for `request` with our login for `scopes`, which a first 401 may have to ask for."""
         sent = 0
         while True:
-            answer = await self._in_turn(request, scopes, send)
+            try:
+                answer = await self._in_turn(request, scopes, send)
+            except TlsFailed as error:
+                raise self._without_tls(error) from None
             sent += 1
             if answer.status != 401 or sent == _SENT_MAX or not self._challenged(answer, scopes):
                 return answer
+
+    def _without_tls(self, error: TlsFailed) -> TlsFailed:
+        """The error, with what a person does about a registry that has no TLS at all."""
+        if error.temporary or self.transport.settings.host(URL(f"https://{self.host}")).insecure:
+            return error
+        remedy = f'client: {{hosts: {{"{self.host}": {{insecure: true}}}}}}'
+        return TlsFailed(
+            f"{error}; if {self.host} has none, the configuration says so: {remedy}", temporary=False, cause=error.cause
+        )
 
     async def _in_turn(
         self, request: Request, scopes: tuple[str, ...], send: Callable[[Request], Awaitable[AnyAnswer]]

@@ -10,9 +10,17 @@ import re
 from string import Formatter
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    Strict,
+    WithJsonSchema,
+    model_validator,
+)
 
-from homeport.config.plans import Cron
+from homeport.config.plans import NEVER, Cron
 from homeport.config.references import Secret
 from homeport.config.section import Section, setting
 from homeport.config.values import (
@@ -41,7 +49,8 @@ UNLISTED: Final = frozenset({DOCKER_HUB, "ghcr.io", "registry.gitlab.com", "publ
 #: What may stand between braces in a `target`.
 TARGET_FIELDS: Final = ("host", "repository", "namespace", "name")
 
-KEEP: Final = "keep"
+#: Any, since it is a default that is read as what people write is.
+KEEP: Final[Any] = "keep"
 _EXPRESSION_CHARACTERS_MAX = 500
 
 
@@ -52,18 +61,28 @@ def _parse_removal(value: Any) -> float | None:
         seconds = parse_duration(value["remove_after"])
         if seconds >= 3600:
             return seconds
-    if isinstance(value, float):  # As it was read before.
-        return value
     raise ValueError("must be 'keep', or {remove_after: 14d} with at least an hour")
 
 
+def _written_removal(seconds: float | None) -> str | dict[str, float]:
+    return KEEP if seconds is None else {"remove_after": seconds}
+
+
+def _parse_eviction(value: Any) -> float | None:
+    return None if value is None or value == NEVER else parse_duration(value)
+
+
+def _written_eviction(seconds: float | None) -> str | float:
+    return NEVER if seconds is None else seconds
+
+
 def _check_expression(value: str) -> str:
+    if len(value) > _EXPRESSION_CHARACTERS_MAX:
+        raise ValueError(f"has more than {_EXPRESSION_CHARACTERS_MAX} characters")
     try:
         re.compile(value)
     except re.error as error:
         raise ValueError(f"is no regular expression: {error}") from None
-    if len(value) > _EXPRESSION_CHARACTERS_MAX:
-        raise ValueError(f"has more than {_EXPRESSION_CHARACTERS_MAX} characters")
     return value
 
 
@@ -117,10 +136,12 @@ def _check_target(value: str) -> str:
     return value
 
 
-#: Seconds after which it is removed; None: it is kept.
+#: Seconds after which it is removed; None: it is kept. Strict, so that its variable is read as YAML.
 Removal = Annotated[
     float | None,
+    Strict(),
     BeforeValidator(_parse_removal),
+    PlainSerializer(_written_removal),
     WithJsonSchema(
         {
             "anyOf": [
@@ -135,9 +156,17 @@ Removal = Annotated[
         }
     ),
 ]
+#: Seconds; None: never.
+Eviction = Annotated[
+    float | None,
+    BeforeValidator(_parse_eviction),
+    PlainSerializer(_written_eviction),
+    WithJsonSchema({"anyOf": [{"const": NEVER}, {"type": "number", "minimum": 0}, {"type": "string"}]}),
+]
 Expression = Annotated[str, AfterValidator(_check_expression)]
-Expressions = Annotated[tuple[Expression, ...], BeforeValidator(_parse_list)]
-TagGlobs = Annotated[tuple[TagGlob, ...], BeforeValidator(_parse_list)]
+_OneOrMany = BeforeValidator(_parse_list, json_schema_input_type=str | list[str])
+Expressions = Annotated[tuple[Expression, ...], _OneOrMany]
+TagGlobs = Annotated[tuple[TagGlob, ...], _OneOrMany]
 Tag = Annotated[str, AfterValidator(_check_tag)]
 Platform = Annotated[str, AfterValidator(_check_platform)]
 VersionRange = Annotated[str, AfterValidator(_check_range)]
@@ -170,7 +199,7 @@ class Upstream(Section):
 
 
 class TagSelection(Section):
-    """Which tags of a repository. What is in `list` is meant always; of the others, those that fit every condition."""
+    """Which tags of a repository: those of `list`, and those that fit every condition; all where there is neither."""
 
     list: tuple[Tag, ...] = Field(default=(), description="These tags.")
     glob: TagGlobs = Field(default=(), description="Tags that any of these globs means: 3.*, release-?.")
@@ -216,13 +245,13 @@ class MirroredImage(Section):
     not_referrer_types: tuple[str, ...] = Field(default=(), description="Those of these artifact types stay away.")
     overwrite: Flag = Field(default=False, description="Whether a tag that somebody pushed here is overwritten.")
     gone_upstream: Removal = Field(
-        default=None, description="What happens to a tag that upstream has no more: keep, or {remove_after: 14d}."
+        default=KEEP, description="What happens to a tag that upstream has no more: keep, or {remove_after: 14d}."
     )
     repository_gone: Removal = Field(
-        default=None, description="The same where upstream has the whole repository no more."
+        default=KEEP, description="The same where upstream has the whole repository no more."
     )
     unselected: Removal = Field(
-        default=None, description="The same for a tag that 'tags' does not mean any more, since a newer one came."
+        default=KEEP, description="The same for a tag that 'tags' does not mean any more, since a newer one came."
     )
 
     @property
@@ -249,13 +278,15 @@ class Mirror(Section):
         False, "Keep in step what this registry holds and upstream has, as well as what 'images' names.", live=True
     )
     skip: tuple[Pattern, ...] = setting(
-        (), "Repositories of this registry that are neither mirrored nor followed nor fetched: team/**.", live=True
+        (),
+        "What is neither mirrored nor followed, by its name here, nor cached, by its name here or upstream: team/**.",
+        live=True,
     )
     gone_upstream: Removal = setting(
-        None, "What happens to followed tags that upstream has no more: keep, or {remove_after: 14d}.", live=True
+        KEEP, "What happens to followed tags that upstream has no more: keep, or {remove_after: 14d}.", live=True
     )
     dropped: Removal = setting(
-        None, "What happens to tags of an image that 'images' names no more: keep, or {remove_after: 14d}.", live=True
+        KEEP, "What happens to tags of an image that 'images' names no more: keep, or {remove_after: 14d}.", live=True
     )
     export: FilePath | None = setting(
         None, "Where each run writes what is mirrored; beside the data folder unless it is set.", live=True
@@ -290,11 +321,7 @@ class Cache(Section):
         "1m", "How long it is believed that upstream does not have something.", live=True, le=3600
     )
     offline: Flag = setting(False, "Ask no upstream, and serve what is here.", live=True)
-    evict_after: Annotated[
-        float | None,
-        BeforeValidator(lambda value: None if value in ("never", None) else parse_duration(value)),
-        WithJsonSchema({"anyOf": [{"const": "never"}, {"type": "number"}, {"type": "string"}]}),
-    ] = setting("30d", "Let go what nobody pulled for so long, or 'never'.", live=True)
+    evict_after: Eviction = setting("30d", "Let go what nobody pulled for so long, or 'never'.", live=True)
     size: Size | None = setting(
         None, "Let go what was pulled the longest ago while the cache holds more than this.", live=True, gt=0
     )

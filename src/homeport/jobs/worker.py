@@ -26,8 +26,7 @@ from homeport.jobs.work import Kind, Run, Temporary, write
 from homeport.kinds import Outcome
 from homeport.observe import Log
 
-#: How often a run is looked after: its lease, its lines, whether it is to stop. As often a worker looks for work,
-#: unless it is told to look sooner.
+#: How often a run is looked after: its lease, its lines, whether it is to stop.
 BEAT_SECONDS: Final = 1.0
 #: A lease is renewed this often while it lasts.
 RENEWALS_PER_LEASE: Final = 3
@@ -90,9 +89,10 @@ class _Running:
 class Worker:
     """Takes jobs of these kinds from the queue and runs them, at most `count` at once.
 
+    It looks for work every `look_seconds`, which costs a point read each time: as often as people want to wait.
+
     `on_end` is called in each transaction in which a job ends, with the job as it is then; it may be called twice for
-    one end (a fact may run twice), so it has no effect but through its transaction. Every `look_seconds` a loop that
-    has nothing to do looks for work, which any process may have put there.
+    one end (a fact may run twice), so it has no effect but through its transaction.
     """
 
     def __init__(
@@ -163,16 +163,19 @@ class Worker:
 
     async def _loop(self) -> None:
         while not self._stopping.is_set():
-            pause = self._look_seconds
             try:
                 if await self.run_one():
                     continue
             except Exception as error:  # noqa: BLE001 (a loop that died would be missed by nobody until it is needed)
                 self._log.error("jobs.failed", error=repr(error), traceback=traceback.format_exc())
-                pause = BEAT_SECONDS
-            with contextlib.suppress(TimeoutError):
-                async with self._clock.timeout(pause):
-                    await self._stopping.wait()
+                await self._pause(BEAT_SECONDS)
+            else:
+                await self._pause(self._look_seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with self._clock.timeout(seconds):
+                await self._stopping.wait()
 
     async def _idle(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -10,10 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from homeport.oci.reference import DOCKER_HUB, check_repository
-
-#: Docker Hub's own images stand below this name there.
-LIBRARY = "library"
+from homeport.oci.reference import DOCKER_HUB, check_repository, hub_name
 
 _FOLDER = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 
@@ -54,12 +51,9 @@ def cached_source(repository: str, hosts: Mapping[str, str]) -> Source | None:
     """What the repository of ours is the cache of, if it is below one of the folders in `hosts`."""
     first, slash, rest = repository.partition("/")
     host = hosts.get(first)
-    return Source(host, full_name(host, rest)) if slash and host is not None else None
-
-
-def full_name(host: str, repository: str) -> str:
-    """The repository's own name at `host`: at Docker Hub `alpine` is short for `library/alpine`."""
-    return f"{LIBRARY}/{repository}" if host == DOCKER_HUB and "/" not in repository else repository
+    if not slash or host is None:
+        return None
+    return Source(host, hub_name(rest) if host == DOCKER_HUB else rest)
 
 
 def target(template: str, source: Source) -> str:
@@ -86,4 +80,4 @@ def guessed_source(repository: str, hosts: Mapping[str, str]) -> Source | None:
         return None  # Nobody is asked but hosts that the operator wrote: clients choose the names of what they push.
     if repository.count("/") > 1:
         return None  # Docker Hub has two parts.
-    return Source(DOCKER_HUB, full_name(DOCKER_HUB, repository))
+    return Source(DOCKER_HUB, hub_name(repository))

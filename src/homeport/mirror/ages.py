@@ -1,16 +1,17 @@
 """When images were made, as they say themselves: for `by: created` only, since who forges an image forges its age.
 
-Holds: the answer for a digest never changes, so it is asked once; asking costs a pull for each manifest on the way.
+Owns the table `image_times`. Holds: the answer for a digest never changes, so it is asked once; asking costs a pull for
+each manifest on the way.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from homeport.client.repository import FetchedManifest
-from homeport.mirror import drafts
+from homeport.db.database import Transaction
+from homeport.mirror import read_ahead
 from homeport.mirror.holdings import wanted_children
 from homeport.oci.digest import Digest
 from homeport.oci.manifest import Role
@@ -20,6 +21,7 @@ from homeport.upstreams.upstreams import UpstreamRepository
 #: The configuration of an image is a small document.
 CONFIG_BYTES_MAX = 1024 * 1024
 _NESTING_MAX = 4
+_BATCH = 100
 
 
 class Ages:
@@ -31,14 +33,14 @@ class Ages:
     async def of(self, upstream: UpstreamRepository, digests: Mapping[str, Digest]) -> dict[str, float]:
         """Of each tag when its image was made; 0 where it does not say. Raises `ClientError`."""
         db = self._registry.db
-        known = await db.read(drafts.times, digests.values())
+        known = await db.read(_times, digests.values())
         for digest in sorted({*digests.values()} - known.keys()):
             known[digest] = await self._read(upstream, digest, 0)
-            await db.jot(drafts.record_time, digest, known[digest])
+            await db.jot(_record, digest, known[digest])
         return {tag: known[digest] for tag, digest in digests.items()}
 
     async def _read(self, upstream: UpstreamRepository, digest: Digest, depth: int) -> float:
-        read = await self._manifest(upstream, digest)
+        read = await read_ahead.get(self._registry, upstream, digest)
         if read.manifest.is_index:
             children = wanted_children(read.manifest, ())
             if not children or depth == _NESTING_MAX:
@@ -53,14 +55,6 @@ class Ages:
                 data += chunk
         return created(bytes(data))
 
-    async def _manifest(self, upstream: UpstreamRepository, digest: Digest) -> FetchedManifest:
-        kept = await self._registry.db.read(drafts.find, digest)
-        if kept is not None:
-            return kept
-        read = await upstream.get_manifest(digest)
-        await self._registry.db.jot(drafts.keep, read, self._registry.clock.now())
-        return read
-
 
 def created(config: bytes) -> float:
     """When an image's configuration says that it was made, in seconds since 1970; 0 where it does not say.
@@ -73,3 +67,24 @@ def created(config: bytes) -> float:
         return (made if made.tzinfo else made.replace(tzinfo=UTC)).timestamp()
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 0.0
+
+
+# --- facts ------------------------------------------------------------------------------------------------------
+
+
+def _times(tx: Transaction, digests: Iterable[Digest]) -> dict[Digest, float]:
+    """When the images of these digests were made, of those that were read."""
+    wanted, found = list(digests), {}
+    for first in range(0, len(wanted), _BATCH):
+        some = wanted[first : first + _BATCH]
+        marks = ",".join("?" * len(some))
+        rows = tx.all(f"SELECT digest, created_at FROM image_times WHERE digest IN ({marks})", some)  # noqa: S608
+        found.update({Digest(digest): created_at for digest, created_at in rows})
+    return found
+
+
+def _record(tx: Transaction, digest: Digest, created_at: float) -> None:
+    tx.run(
+        "INSERT INTO image_times (digest, created_at) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING",
+        (digest, created_at),
+    )

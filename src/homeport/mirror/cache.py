@@ -166,7 +166,7 @@ class Cache:
     async def blob(self, repository: str, digest: Digest) -> Blob | Fetch:
         """The blob, which may be on its way still. Raises as `manifest` does."""
         place = self._place(repository)
-        present = await self._whole(place, digest)
+        present = await blobs.find_whole(self._registry, place.repository, digest)
         if present is not None:
             return present
         self._registry.check_writable()
@@ -193,7 +193,7 @@ class Cache:
     async def blob_size(self, repository: str, digest: Digest) -> int:
         """How many bytes the blob has, which is not fetched for that. Raises `RegistryError`."""
         place = self._place(repository)
-        present = await self._whole(place, digest)
+        present = await blobs.find_whole(self._registry, place.repository, digest)
         if present is not None:
             return present.size
         try:
@@ -374,11 +374,6 @@ class Cache:
         seconds = INCOMPLETE_SECONDS if lacking else self._settings.fresh_for
         self._brought.put((place, subject), warning, seconds)
         return warning
-
-    async def _whole(self, place: Place, digest: Digest) -> Blob | None:
-        """The blob, if it is here with all its bytes."""
-        blob = await self._registry.db.read(blobs.find, place.repository, digest)
-        return blob if blob is not None and await blobs.is_whole(self._registry, blob) else None
 
     async def _upstream_size(self, place: Place, digest: Digest) -> int:
         async def question(upstream: UpstreamRepository) -> int:

@@ -101,6 +101,8 @@ class Decided:
     settled: list[tuple[str, Source]] = field(default_factory=list)
     #: Whole lists of tags that are believed: how many there are.
     believed: dict[Source, int] = field(default_factory=dict)
+    #: Of each source, why tags of it are not meant, and which.
+    not_meant: dict[Source, dict[str, list[str]]] = field(default_factory=dict)
     #: The whole lists themselves, of the sources that something is copied from.
     tags: dict[Source, frozenset[str]] = field(default_factory=dict)
 
@@ -269,6 +271,8 @@ class Decider:
         decided, look = self._decided, weighed.look
         decided.checked += len(look.seen)
         decided.failures += look.failures
+        for tag, why in look.why_not.items():
+            decided.not_meant.setdefault(look.source, {}).setdefault(why, []).append(tag)
         if not look.answered:
             self._unsure.add(look.repository)
             return
@@ -279,6 +283,12 @@ class Decider:
                 self._take(look, tag, weighed.steps[tag], weighed.here.get(tag))
         if look.upstream.tags is not None:
             decided.tags[look.source] = look.upstream.tags
+        now = self._registry.clock.now()
+        # Of a list that is not believed nothing is selected; what came back is back all the same.
+        known = {origin.source_tag for origin in look.origins.values()}
+        meant = set(look.selected) if look.braked is None else known
+        found = plan.departures(look.origins.values(), look.upstream, meant, look.rule.grace, now)
+        self._back += found.back
         if look.braked is not None:
             assert look.listed is not None
             decided.braked.append(Braked(look.source, look.braked, look.listed))
@@ -286,10 +296,7 @@ class Decider:
             return
         if look.listed is not None:
             decided.believed[look.source] = look.listed
-        now = self._registry.clock.now()
-        found = plan.departures(look.origins.values(), look.upstream, set(look.selected), look.rule.grace, now)
         self._leaving += found.leaving
-        self._back += found.back
 
     def _claim(self, look: Look, tag: str) -> bool:
         """Whether no image before this one means the tag."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from homeport.db.database import Transaction
-from homeport.mirror import drafts
+from homeport.mirror import read_ahead
 from homeport.mirror.holdings import NESTING_MAX, wanted_children
 from homeport.mirror.remaining import Copy
 from homeport.mirror.rules import Rule
@@ -81,5 +81,5 @@ def _known(tx: Transaction, repository: str, digest: Digest) -> Manifest | None:
     stored = manifests.by_digest(tx, repository, digest)
     if stored is not None:
         return oci_manifest.parse(stored.data, stored.media_type)
-    draft = drafts.find(tx, digest)
-    return draft.manifest if draft else None
+    read = read_ahead.find(tx, digest)
+    return read.manifest if read else None

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from homeport.mirror.addresses import Source
 from homeport.mirror.translation import named_apart
 
 _HEAD = """\
@@ -27,9 +28,7 @@ class Mirrored:
 
     #: Its name here.
     repository: str
-    #: The registry's host as references have it, and the repository's name there.
-    host: str
-    source: str
+    source: Source
     tags: tuple[str, ...]
 
 
@@ -37,7 +36,7 @@ def text(mirrored: Iterable[Mirrored]) -> str:
     """All of it as a file. It is written by hand: there may be many tags, and a run waits for it."""
     merged: dict[tuple[str, str], set[str]] = {}
     for each in mirrored:
-        merged.setdefault((f"{each.host}/{each.source}", each.repository), set()).update(each.tags)
+        merged.setdefault((str(each.source), each.repository), set()).update(each.tags)
     images: list[dict[str, Any]] = [
         {"source": source, "target": repository, "tags": sorted(tags)}
         for (source, repository), tags in sorted(merged.items())

@@ -5,6 +5,7 @@ Holds:
   for a digest in a repository. Whoever asks on behalf of another repository has it linked there when it is here; where
   the fetch of another repository fails before its first byte, their own is tried.
 - A fetch belongs to none of those who wait for it: it goes on when they leave, and nobody waits for the slowest.
+- What people ask for has turns of its own, so none of it waits until a run's blobs have come from a slow upstream.
 - Who reads gets every byte that they asked for or an error, never fewer. The bytes come from memory to those who keep
   up, and from the store to all others; what is in memory does not grow with the blob or its readers.
 - A repository gets a blob for its bytes, which upstream gave to it now, or once to everybody; never because another
@@ -26,7 +27,7 @@ from homeport.client.errors import ContentMismatch
 from homeport.client.uploads import Content
 from homeport.db.database import Transaction
 from homeport.events import Origin
-from homeport.mirror import provenance
+from homeport.mirror import public_blobs
 from homeport.observe import Log
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, DigestInvalid, Unavailable
@@ -35,8 +36,9 @@ from homeport.registry import blobs, uploads
 from homeport.registry.blobs import Blob
 from homeport.registry.registry import Registry
 from homeport.storage.blobstore import UNSEEN_BYTES_MAX, StorageError, UploadMissing
+from homeport.upstreams.upstreams import Purpose
 
-#: How many blobs are fetched at once. Each has some of its last bytes in memory.
+#: How many blobs are fetched at once for people, and for runs. Each has some of its last bytes in memory.
 AT_ONCE: Final = 12
 #: What a reader is given at a time. Of one that stands still the server keeps several such chunks in memory: with
 #: 256 KiB fifty of them took 40 MiB more, and with 1 MiB 260.
@@ -100,7 +102,7 @@ class Fetches:
     def __init__(self, registry: Registry, log: Log, *, at_once: int = AT_ONCE) -> None:
         self._registry = registry
         self._log = log
-        self._turns = asyncio.Semaphore(at_once)
+        self._turns = {purpose: asyncio.Semaphore(at_once) for purpose in Purpose}
         self._coming: dict[_Key, _Coming] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -124,7 +126,14 @@ class Fetches:
             coming.fail(Unavailable(_STOPPING))
 
     async def stream(
-        self, origin: Origin, repository: str, wanted: Descriptor, open_blob: OpenBlob, *, shared: bool
+        self,
+        origin: Origin,
+        repository: str,
+        wanted: Descriptor,
+        open_blob: OpenBlob,
+        *,
+        shared: bool,
+        purpose: Purpose = Purpose.PEOPLE,
     ) -> Fetch | Blob:
         """The blob, if the repository has it or gets it without that bytes move; else its fetch, once bytes come.
 
@@ -132,10 +141,10 @@ class Fetches:
         shows it to everybody.
         What goes wrong before the first byte is raised here: errors of the client, and those of any push.
         """
-        present = await _present(self._registry, repository, wanted.digest)
+        present = await blobs.find_whole(self._registry, repository, wanted.digest)
         if present is not None:
             return present
-        mine = _Coming(self._registry, origin, repository, wanted, open_blob, shared=shared)
+        mine = _Coming(self._registry, origin, repository, wanted, open_blob, shared=shared, purpose=purpose)
         coming = self._join(_Key(None if shared else repository, wanted.digest, wanted.size), mine)
         try:
             await coming.begun()
@@ -180,14 +189,14 @@ class Fetches:
         if coming.shared:
             present = await _linked(registry, coming)
         else:
-            present = await _present(registry, coming.repository, digest)
+            present = await blobs.find_whole(registry, coming.repository, digest)
         if present is not None:  # Perhaps a fetch that ended while this one was being asked for has brought it.
             return present
-        async with self._turns:
+        async with self._turns[coming.purpose]:
             begun_at = registry.clock.monotonic()
             blob = await coming.fetch()
         if coming.shared:
-            await registry.db.jot(provenance.record, digest)
+            await registry.db.jot(public_blobs.record, digest)
         seconds = round(registry.clock.monotonic() - begun_at, 3)
         self._log.info("blob.fetched", repository=coming.repository, digest=digest, bytes=blob.size, seconds=seconds)
         return blob
@@ -205,12 +214,14 @@ class _Coming:
         open_blob: OpenBlob,
         *,
         shared: bool,
+        purpose: Purpose,
     ) -> None:
         self.origin = origin
         self.repository = repository
         self.wanted = wanted
         #: Whether upstream shows it to everybody.
         self.shared = shared
+        self.purpose = purpose
         #: Whether its bytes come from upstream.
         self.moves_bytes = False
         #: Why the blob could not be linked in another repository.
@@ -362,16 +373,10 @@ class _Coming:
         self._moved = asyncio.Event()
 
 
-async def _present(registry: Registry, repository: str, digest: Digest) -> Blob | None:
-    """The blob, if the repository holds it whole."""
-    blob = await registry.db.read(blobs.find, repository, digest)
-    return blob if blob is not None and await blobs.is_whole(registry, blob) else None
-
-
 async def _linked(registry: Registry, coming: _Coming) -> Blob | None:
     """The blob, linked here from wherever it is, if it once came from where everybody can read it."""
     digest = coming.wanted.digest
-    if not await registry.db.read(provenance.is_public, digest):
+    if not await registry.db.read(public_blobs.is_public, digest):
         return None
     return await blobs.mount(registry, coming.origin, coming.repository, digest, None, readable=_by_everybody)
 

@@ -7,6 +7,7 @@ says nothing of its parts.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from homeport.db.database import Transaction
 from homeport.mirror import origins
@@ -15,10 +16,18 @@ from homeport.oci import platforms as oci_platforms
 from homeport.oci.digest import Digest
 from homeport.oci.manifest import Descriptor, Manifest
 from homeport.oci.platforms import Platform
+from homeport.registry import manifests
 
 #: An index within an index within ...: deeper is no image.
 NESTING_MAX = 8
 _BATCH = 100
+
+
+class Lack(NamedTuple):
+    """Something that a repository lacks of an image."""
+
+    digest: Digest
+    is_manifest: bool
 
 
 def tags(tx: Transaction, repository: str) -> dict[str, Digest]:
@@ -58,27 +67,35 @@ def wanted_children(manifest: Manifest, wanted: Sequence[Platform]) -> list[Desc
 
 def is_whole(tx: Transaction, repository: str, digest: Digest, wanted: Sequence[Platform]) -> bool:
     """Whether the repository has the manifest and all that is wanted of what it names."""
-    return not lacking(tx, repository, digest, wanted)
+    # Mostly it lacks nothing at all, which costs no reading of manifests.
+    return manifests.has_all(tx, repository, digest) or not lacking(tx, repository, digest, wanted)
 
 
-def lacking(
-    tx: Transaction, repository: str, digest: Digest, wanted: Sequence[Platform], depth: int = 0
-) -> list[Digest]:
+def lacking(tx: Transaction, repository: str, digest: Digest, wanted: Sequence[Platform]) -> list[Lack]:
     """What the repository lacks of the manifest and of what is wanted of all that it names.
 
-    What only a manifest names that is lacking itself is not known.
+    What only a manifest names that is lacking itself is not known. Each manifest is looked at once, however many
+    indexes name it: those who build a ladder of indexes would have it climbed on every way there is.
     """
-    row = tx.one(
-        "SELECT media_type, data FROM held_manifests WHERE repository = ? AND digest = ?", (repository, digest)
-    )
-    if row is None or depth > NESTING_MAX:
-        return [digest]
-    manifest = oci_manifest.parse(row[1], row[0])
-    blobs = {each.digest for each in manifest.references if each.must_be_held and not each.is_manifest}
-    found = _lacking_blobs(tx, repository, blobs)
-    for child in wanted_children(manifest, wanted):
-        found += lacking(tx, repository, child.digest, wanted, depth + 1)
-    return found
+    found: dict[Lack, None] = {}
+    level, seen = [digest], {digest}
+    for _ in range(NESTING_MAX + 1):
+        deeper: list[Digest] = []
+        for each in level:
+            row = tx.one(
+                "SELECT media_type, data FROM held_manifests WHERE repository = ? AND digest = ?", (repository, each)
+            )
+            if row is None:
+                found[Lack(each, is_manifest=True)] = None
+                continue
+            manifest = oci_manifest.parse(row[1], row[0])
+            blobs = {named.digest for named in manifest.references if named.must_be_held and not named.is_manifest}
+            missing = _lacking_blobs(tx, repository, blobs)
+            found.update(dict.fromkeys(Lack(blob, is_manifest=False) for blob in missing))
+            deeper += [child.digest for child in wanted_children(manifest, wanted)]
+        level = [each for each in dict.fromkeys(deeper) if each not in seen]
+        seen.update(level)
+    return [*found, *(Lack(each, is_manifest=True) for each in level)]
 
 
 def _lacking_blobs(tx: Transaction, repository: str, digests: set[Digest]) -> list[Digest]:

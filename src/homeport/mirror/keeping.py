@@ -12,6 +12,7 @@ from pathlib import Path
 from homeport import config
 from homeport.db.database import Transaction
 from homeport.mirror import exporting, holdings, origins, remaining
+from homeport.mirror.addresses import Source
 from homeport.mirror.exporting import Mirrored
 from homeport.registry.registry import Registry
 from homeport.storage import textfile
@@ -52,7 +53,7 @@ def _sources(text: str) -> set[str]:
 
 def mirrored(tx: Transaction) -> list[Mirrored]:
     """What is mirrored and followed: what is here, and what a run could not copy yet. What the cache fetched is not."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+    found: dict[tuple[str, Source], list[str]] = {}
     here: dict[str, set[str]] = {}
     after = ("", "")
     while page := origins.page(tx, after, 1_000):
@@ -63,9 +64,9 @@ def mirrored(tx: Transaction) -> list[Mirrored]:
             if not tags:
                 tags |= holdings.tags(tx, each.repository).keys()
             if each.tag in tags:
-                found.setdefault((each.repository, *each.source), []).append(each.tag)
+                found.setdefault((each.repository, each.source), []).append(each.tag)
         after = (page[-1].repository, page[-1].tag)
     for copy in remaining.every(tx, 100_000):
         if copy.tag not in here.get(copy.repository, ()):
-            found.setdefault((copy.repository, *copy.source), []).append(copy.tag)
-    return [Mirrored(repository, host, source, tuple(tags)) for (repository, host, source), tags in found.items()]
+            found.setdefault((copy.repository, copy.source), []).append(copy.tag)
+    return [Mirrored(repository, source, tuple(tags)) for (repository, source), tags in found.items()]

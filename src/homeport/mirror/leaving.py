@@ -27,7 +27,7 @@ def mark(tx: Transaction, found: Departures) -> None:
     """Note what leaves, since when, and what came back."""
     for departure in found.leaving:
         origin = departure.origin
-        if (origin.leaving, origin.leaving_since) != (departure.leaving, departure.since):
+        if departure.is_news:
             origins.mark(tx, origin.repository, origin.tag, departure.leaving, departure.since)
     for origin in found.back:
         origins.mark(tx, origin.repository, origin.tag, None, None)

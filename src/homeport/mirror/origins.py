@@ -7,7 +7,7 @@ says so by its digest, without anybody having to notice the push.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from homeport.db.database import Row, Transaction
 from homeport.mirror.addresses import Source
@@ -17,8 +17,6 @@ from homeport.oci.digest import Digest
 FoundBy: TypeAlias = Literal["mirror", "cache", "name"]
 #: Why a tag is no longer meant to be here.
 Leaving: TypeAlias = Literal["gone upstream", "repository gone", "unselected", "dropped"]
-
-FOUND_BY: tuple[FoundBy, ...] = get_args(FoundBy)
 
 _COLUMNS = "repository, tag, host, source, source_tag, digest, found_by, image, copied_at, leaving, leaving_since"
 
@@ -50,6 +48,12 @@ def of_repository(tx: Transaction, repository: str) -> dict[str, TagOrigin]:
     """All of a repository of ours, by tag."""
     rows = tx.all(f"SELECT {_COLUMNS} FROM origins WHERE repository = ? ORDER BY tag", (repository,))  # noqa: S608
     return {row[1]: _origin(row) for row in rows}
+
+
+def has_others(tx: Transaction, repository: str, source: Source) -> bool:
+    """Whether something of a repository of ours came from elsewhere than this source."""
+    sql = "SELECT 1 FROM origins WHERE repository = ? AND (host, source) <> (?, ?) LIMIT 1"
+    return tx.one(sql, (repository, *source)) is not None
 
 
 def sources(tx: Transaction, image: str, limit: int) -> list[Source]:

@@ -10,7 +10,7 @@ Pure. Holds:
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from homeport.mirror.origins import Leaving, TagOrigin
@@ -97,10 +97,11 @@ class Upstream:
     """What is known of an upstream repository. `tags` is its whole list; None: that was not read, or not believed."""
 
     tags: frozenset[str] | None
-    #: It says that there is no such repository.
-    gone: bool = False
-    #: Tags that it said not to have when it was asked for them one by one.
+    #: Tags that it gave, and those that it said not to have, when it was asked for them one by one.
+    present: frozenset[str] = frozenset()
     absent: frozenset[str] = frozenset()
+    #: It says that there is no such repository.
+    is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +113,14 @@ class Departure:
     since: float
     goes_at: float | None
 
+    @property
+    def is_news(self) -> bool:
+        """Whether no earlier run has found it so."""
+        return (self.origin.leaving, self.origin.leaving_since) != (self.leaving, self.since)
+
     def is_due(self, now: float) -> bool:
         """Whether it goes now: an earlier run has found it so, and its grace is over."""
-        was_so = (self.origin.leaving, self.origin.leaving_since) == (self.leaving, self.since)
-        return was_so and self.goes_at is not None and self.goes_at <= now
+        return not self.is_news and self.goes_at is not None and self.goes_at <= now
 
     @property
     def is_upstreams_doing(self) -> bool:
@@ -128,7 +133,7 @@ class Departures:
     """Which tags leave, and which came back."""
 
     leaving: tuple[Departure, ...] = ()
-    back: tuple[TagOrigin, ...] = field(default=())
+    back: tuple[TagOrigin, ...] = ()
 
 
 def departures(
@@ -146,7 +151,7 @@ def departures(
     for origin in origins:
         why = _why(origin, upstream, selected)
         if why is None:
-            if origin.leaving is not None and _is_there(origin.source_tag, upstream):
+            if origin.leaving is not None and _is_back(origin, upstream, selected):
                 back.append(origin)
         else:
             leaving.append(departure(origin, why, grace, now))
@@ -163,7 +168,7 @@ def departure(origin: TagOrigin, why: Leaving, grace: Grace, now: float) -> Depa
 
 def _why(origin: TagOrigin, upstream: Upstream, selected: Container[str]) -> Leaving | None:
     tag = origin.source_tag
-    if upstream.gone:
+    if upstream.is_gone:
         return "repository gone"
     if upstream.tags is not None and tag not in upstream.tags:
         # A list may be older than an answer: where upstream still gives the tag itself, it has it.
@@ -174,5 +179,11 @@ def _why(origin: TagOrigin, upstream: Upstream, selected: Container[str]) -> Lea
     return None if tag in selected or origin.image is None else "unselected"
 
 
-def _is_there(tag: str, upstream: Upstream) -> bool:
-    return tag not in upstream.absent and (upstream.tags is None or tag in upstream.tags)
+def _is_back(origin: TagOrigin, upstream: Upstream, selected: Container[str]) -> bool:
+    """Whether what it was marked for is over for certain."""
+    tag = origin.source_tag
+    if origin.leaving in ("unselected", "dropped"):
+        return tag in selected
+    return tag in upstream.present or (
+        upstream.tags is not None and tag in upstream.tags and tag not in upstream.absent
+    )

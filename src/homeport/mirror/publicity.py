@@ -1,7 +1,8 @@
 """Whether an upstream shows a repository to everybody, where we log in: what it does not, is private here, too.
 
 Holds: in doubt it is private. The repository of ours is marked before anything of it can be read. What was public and
-is here stays so while upstream cannot tell, and gets nothing new.
+is here stays so while upstream cannot tell, and gets nothing new. Where several sources meet in one repository, that
+one of them is for everybody opens nothing of the others.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Final, TypeAlias
 
 from homeport.client.errors import ClientError, Refused
 from homeport.db.database import Transaction
+from homeport.mirror import origins, remaining
 from homeport.mirror.addresses import Source
 from homeport.mirror.memory import Memory
 from homeport.registry import repositories, visibility
@@ -65,7 +67,7 @@ class Publicity:
             if is_public is None and not was_private and await self._registry.db.read(_is_here, repository):
                 raise Untold(f"{source}: cannot tell whether it is for everybody still: {error}") from None
         if was_private == bool(is_public):
-            await self._registry.db.write(visibility.set_private, repository, private=not is_public)
+            await self._registry.db.write(_note, source, repository, is_public=bool(is_public))
         seconds = UNTOLD_SECONDS if is_public is None else BELIEVED_SECONDS
         self._answers.put((source, repository), bool(is_public), seconds)
         return bool(is_public)
@@ -81,6 +83,14 @@ def manifest_shown(reference: str) -> Shown:
 
 
 # --- facts ------------------------------------------------------------------------------------------------------
+
+
+def _note(tx: Transaction, source: Source, repository: str, *, is_public: bool) -> None:
+    """Write down what upstream shows of the source; for everybody is only what no other source has anything in."""
+    if not is_public or not (
+        origins.has_others(tx, repository, source) or remaining.has_others(tx, repository, source)
+    ):
+        visibility.set_private(tx, repository, private=not is_public)
 
 
 def _is_here(tx: Transaction, repository: str) -> bool:

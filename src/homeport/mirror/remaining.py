@@ -36,6 +36,12 @@ class Copy:
     def __str__(self) -> str:
         return f"{self.source}:{self.source_tag}"
 
+    @property
+    def told(self) -> str:
+        """From where, and to where if that has another name."""
+        ours = f"{self.repository}:{self.tag}"
+        return str(self) if ours == str(self) else f"{self} to {ours}"
+
 
 def replace(
     tx: Transaction, run: int, copies: Iterable[Copy], settled: Iterable[tuple[str, Source]], now: float
@@ -70,6 +76,12 @@ def of_run(tx: Transaction, run: int) -> list[Copy]:
         (run,),
     )
     return list(map(_copy, rows))
+
+
+def has_others(tx: Transaction, repository: str, source: Source) -> bool:
+    """Whether something is to come to a repository of ours from elsewhere than this source."""
+    sql = "SELECT 1 FROM mirror_copies WHERE repository = ? AND (host, source) <> (?, ?) LIMIT 1"
+    return tx.one(sql, (repository, *source)) is not None
 
 
 def every(tx: Transaction, limit: int = 1_000, after: tuple[str, str] = ("", "")) -> list[Copy]:

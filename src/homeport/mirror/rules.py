@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from homeport import config
 from homeport.config.mirroring import MirroredImage, TagSelection
 from homeport.mirror.addresses import Source
-from homeport.mirror.plan import Grace
+from homeport.mirror.origins import TagOrigin
+from homeport.mirror.plan import Departure, Grace, departure
 from homeport.mirror.selection import Selector
 from homeport.oci import patterns, platforms
 from homeport.oci.platforms import Platform
@@ -72,6 +73,17 @@ def followed(mirror: config.Mirror, source: Source, repository: str) -> Rule:
     """What holds for a repository of ours that is followed."""
     grace = Grace(gone_upstream=mirror.gone_upstream)
     return Rule(FOLLOWED, source.host, source.repository, repository, None, grace=grace)
+
+
+def marked(mirror: config.Mirror, origins: Iterable[TagOrigin], now: float) -> list[Departure]:
+    """When the tags go that runs have marked, by what the configuration says now."""
+    by_label = {rule.label: rule.grace for rule in of(mirror)}
+    unnamed = Grace(gone_upstream=mirror.gone_upstream, dropped=mirror.dropped)
+    return [
+        departure(each, each.leaving, by_label.get(each.image or "", unnamed), now)
+        for each in origins
+        if each.leaving is not None
+    ]
 
 
 def _rule(image: MirroredImage, dropped: float | None) -> Rule:

@@ -1,8 +1,8 @@
 """One run of the mirror: look at upstreams, decide, copy what is missing, let go what is over.
 
-Flow B of ARCHITECTURE.md. Holds: the list of copies is durable before the first one begins and a copy is crossed off
-when its tag has moved, so a run that died goes on where it was; a copy that fails stops no other; nothing is removed
-before everything was looked at.
+ARCHITECTURE.md has the way through it. Holds: the list of copies is durable before the first one begins and a copy is
+crossed off when its tag has moved, so a run that died goes on where it was; a copy that fails stops no other; nothing
+is removed before everything was looked at.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ from homeport.mirror.publicity import Publicity, manifest_shown
 from homeport.mirror.remaining import Copy
 from homeport.mirror.rules import FOLLOWED, Rule, followed
 from homeport.mirror.transfer import Picked, Repository, Upstream, Watching
+from homeport.oci import platforms
 from homeport.oci.digest import Digest
 from homeport.oci.errors import RegistryError
+from homeport.oci.manifest import Manifest
+from homeport.oci.platforms import Platform
 from homeport.registry.registry import Registry
 from homeport.storage.blobstore import StorageError
 from homeport.upstreams.upstreams import Purpose, Upstreams
@@ -40,6 +43,8 @@ from homeport.upstreams.upstreams import Purpose, Upstreams
 COPIES_AT_ONCE: Final = 6
 #: How many tags one transaction is about.
 _BATCH: Final = 500
+#: How many platforms an error names.
+_PLATFORMS_TOLD_MAX: Final = 20
 #: How much is told of why an image could not be copied.
 _WHY_CHARACTERS_MAX: Final = 1_000
 
@@ -170,7 +175,7 @@ class MirrorRun:
             self._answering.check(host)
             text = await self._transfer(copy, tags)
             self._answering.answered(host)
-            await self._run.say(f"{copy}: {text}")
+            await self._run.say(f"{copy.told}: {text}")
         except (ClientError, RegistryError, StorageError, DatabaseError) as error:
             self._answering.failed(host, error)
             await self._failed(copy, _told(error))
@@ -181,7 +186,7 @@ class MirrorRun:
         why = shortened(why, _WHY_CHARACTERS_MAX)
         self._result.failures.append(Failure(str(copy), why))
         with contextlib.suppress(DatabaseError):  # Then it is only told at the end.
-            await self._run.say(f"{copy}: failed: {why}")
+            await self._run.say(f"{copy.told}: failed: {why}")
             await self._parts.registry.db.write(remaining.failed, copy.repository, copy.tag, why)
 
     async def _transfer(self, copy: Copy, tags: frozenset[str] | None) -> str:
@@ -204,7 +209,7 @@ class MirrorRun:
         watching = Watching(place)
         digest = copy.digest
         try:
-            await source.get_manifest(digest)
+            root = await source.get_manifest(digest)
         except NotFound:
             # It moved since it was looked at, and upstream drops what no tag names any more.
             head = await upstream.head_manifest(copy.source_tag)
@@ -214,6 +219,8 @@ class MirrorRun:
                 raise ClientError(f"it moved to {head.digest} just now, which is not old enough") from None
             digest = head.digest
             await parts.registry.db.write(remaining.moved, copy.repository, copy.tag, digest)
+            root = await source.get_manifest(digest)
+        _check_platforms(root.manifest, rule.platforms)
         await copying.copy(
             source,
             digest,
@@ -244,7 +251,7 @@ class MirrorRun:
         for each in decided.departures.leaving:
             if each.is_due(now):
                 due.append(each)
-            else:
+            elif each.goes_at is not None or each.is_news:
                 await run.say(f"{each.origin.repository}:{each.origin.tag}: {each.leaving}{_until(each)}")
         for departure in due:
             if not await self._parts.may_delete():
@@ -282,6 +289,13 @@ def _in_batches(found: Departures) -> Iterator[Departures]:
         yield Departures(found.leaving[first : first + _BATCH])
     for first in range(0, len(found.back), _BATCH):
         yield Departures(back=found.back[first : first + _BATCH])
+
+
+def _check_platforms(manifest: Manifest, wanted: Sequence[Platform]) -> None:
+    """Raise `ClientError` for an index of which nothing would come: nobody could pull what is here then."""
+    if manifest.is_index and (others := platforms.of_none(manifest, wanted)):
+        there = ", ".join(map(str, others[:_PLATFORMS_TOLD_MAX]))
+        raise ClientError(f"it is for none of the 'platforms' that are wanted, but for {there}")
 
 
 def _until(departure: Departure) -> str:

@@ -48,27 +48,14 @@ def record(tx: Transaction, source: Source, seen: Mapping[str, Digest | None], n
     known = of_tags(tx, source, seen)
     for tag, digest in seen.items():
         before = known.get(tag)
-        same = before is not None and before.digest == digest
-        if before is not None and same and 0 <= now - before.checked_at < _RENEWAL_SECONDS:
-            continue
-        tx.run(
-            "INSERT INTO upstream_tags (host, repository, tag, digest, first_seen_at, checked_at)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (host, repository, tag) DO UPDATE SET digest = excluded.digest,"
-            " first_seen_at = excluded.first_seen_at, checked_at = excluded.checked_at",
-            (*source, tag, digest, min(before.first_seen_at, now) if before and same else now, now),
-        )
+        is_same = before is not None and before.digest == digest
+        if before is None or not is_same or not 0 <= now - before.checked_at < _RENEWAL_SECONDS:
+            _write(tx, source, tag, digest, before, now)
 
 
 def note(tx: Transaction, source: Source, tag: str, digest: Digest | None, now: float) -> None:
     """Note what one tag is now, and that it was looked at just now."""
-    before = of_tags(tx, source, [tag]).get(tag)
-    first = min(before.first_seen_at, now) if before is not None and before.digest == digest else now
-    tx.run(
-        "INSERT INTO upstream_tags (host, repository, tag, digest, first_seen_at, checked_at)"
-        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (host, repository, tag) DO UPDATE SET digest = excluded.digest,"
-        " first_seen_at = excluded.first_seen_at, checked_at = excluded.checked_at",
-        (*source, tag, digest, first, now),
-    )
+    _write(tx, source, tag, digest, of_tags(tx, source, [tag]).get(tag), now)
 
 
 def prune(tx: Transaction, before: float, limit: int = 1_000) -> int:
@@ -92,4 +79,16 @@ def record_list(tx: Transaction, source: Source, count: int, now: float) -> None
         "INSERT INTO upstream_lists (host, repository, listed, listed_at) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (host, repository) DO UPDATE SET listed = excluded.listed, listed_at = excluded.listed_at",
         (*source, count, now),
+    )
+
+
+def _write(
+    tx: Transaction, source: Source, tag: str, digest: Digest | None, before: Sighting | None, now: float
+) -> None:
+    first = min(before.first_seen_at, now) if before is not None and before.digest == digest else now
+    tx.run(
+        "INSERT INTO upstream_tags (host, repository, tag, digest, first_seen_at, checked_at)"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (host, repository, tag) DO UPDATE SET digest = excluded.digest,"
+        " first_seen_at = excluded.first_seen_at, checked_at = excluded.checked_at",
+        (*source, tag, digest, first, now),
     )

@@ -18,6 +18,7 @@ from homeport.mirror import addresses, brake, holdings, origins, side_by_side, s
 from homeport.mirror.addresses import Source
 from homeport.mirror.ages import Ages
 from homeport.mirror.answering import Answering
+from homeport.mirror.holdings import Lack
 from homeport.mirror.origins import TagOrigin
 from homeport.mirror.plan import Seen, Upstream
 from homeport.mirror.rules import Rule
@@ -123,13 +124,13 @@ class Survey:
 
     async def _ask(self, look: Look, upstream: UpstreamRepository) -> None:
         names = await self._list(look, upstream) if look.rule.needs_list else None
-        if look.upstream.gone:
+        if look.upstream.is_gone:
             return
         await self._select(look, upstream, names)
         known = {origin.source_tag for origin in look.origins.values()}
         asked = {*look.selected, *((known - names) if names is not None else ())}
         absent = await self._heads(look, upstream, sorted(asked - look.seen.keys()))
-        look.upstream = Upstream(None if look.braked else names, absent=frozenset(absent))
+        look.upstream = Upstream(None if look.braked else names, frozenset(look.seen), frozenset(absent))
         for tag in look.selected:
             if tag in absent and tag not in known:
                 look.failed(tag, "upstream has no such tag")
@@ -146,7 +147,7 @@ class Survey:
             if not error.code:  # Something before the registry says so, such as a proxy.
                 raise
             self._answering.answered(look.source.host)
-            look.upstream = Upstream(None, gone=True)
+            look.upstream = Upstream(None, is_gone=True)
             if not look.origins:
                 look.failed(None, str(error))
             return None
@@ -243,12 +244,17 @@ class Survey:
                     return True
         return False
 
-    async def offers_any(self, look: Look, lacking: Iterable[Digest]) -> bool:
-        """Whether upstream has any of what is lacking here of its images. Raises `ClientError`."""
+    async def offers_any(self, look: Look, lacking: Iterable[Lack]) -> bool:
+        """Whether upstream has any of what is lacking here of its images. Raises `ClientError`.
+
+        Asked for a layer as if it were a manifest, distribution 2 answers with 500.
+        """
         upstream = await self._upstreams.repository(look.source.host, look.source.repository, Purpose.RUNS)
-        for digest in lacking:
+        for digest, is_manifest in lacking:
             self._answering.check(look.source.host)
-            if await upstream.head_manifest(digest) is not None or await upstream.has_blob(digest):
+            if is_manifest and await upstream.head_manifest(digest) is not None:
+                return True
+            if not is_manifest and await upstream.has_blob(digest):
                 return True
         return False
 

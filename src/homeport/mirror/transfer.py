@@ -17,17 +17,18 @@ from homeport.client.repository import FetchedManifest
 from homeport.client.uploads import Content, Outcome
 from homeport.db.database import Transaction
 from homeport.events import Origin
-from homeport.mirror import drafts, holdings
+from homeport.mirror import holdings, read_ahead
 from homeport.mirror.fetching import Fetch, Fetches
 from homeport.mirror.rules import Rule
 from homeport.mirror.selection import referrer_wanted
 from homeport.oci import manifest as oci_manifest
+from homeport.oci import platforms
 from homeport.oci.digest import Digest
 from homeport.oci.manifest import Descriptor, Manifest, Role
 from homeport.oci.platforms import Platform
 from homeport.registry import blobs, manifests
 from homeport.registry.registry import Registry
-from homeport.upstreams.upstreams import UpstreamRepository
+from homeport.upstreams.upstreams import Purpose, UpstreamRepository
 
 
 class Upstream:
@@ -37,14 +38,16 @@ class Upstream:
         self._registry = registry
         self._repository = repository
         self._upstream = upstream
+        #: What it has given, or said to have.
+        self._shown: set[Digest] = set()
 
     async def get_manifest(self, target: str) -> FetchedManifest:
-        """The manifest; a digest that is here or was read before is not asked for."""
-        known = await self._registry.db.read(_known, self._repository, Digest.parse(target)) if ":" in target else None
-        if known is not None:
-            return known
-        read = await self._upstream.get_manifest(target)
-        await self._registry.db.jot(drafts.keep, read, self._registry.clock.now())
+        """The manifest; a digest that is here or was read before costs no pull."""
+        here = await self._registry.db.read(_here, self._repository, Digest.parse(target)) if ":" in target else None
+        if here is not None:
+            return here
+        read = await read_ahead.get(self._registry, self._upstream, target, shown=self._shown)
+        self._shown.add(read.digest)
         return read
 
     async def head_manifest(self, target: str) -> Descriptor | None:
@@ -108,7 +111,12 @@ class Repository:
         if await self._registry.db.read(blobs.find, self._name, blob.digest) is not None:
             return Outcome.PRESENT
         got = await self._fetches.stream(
-            self._origin, self._name, blob, lambda: self._source.open_blob(blob), shared=self._shared
+            self._origin,
+            self._name,
+            blob,
+            lambda: self._source.open_blob(blob),
+            shared=self._shared,
+            purpose=Purpose.RUNS,
         )
         if not isinstance(got, Fetch):
             return Outcome.MOUNTED
@@ -133,7 +141,7 @@ class Repository:
         )
         if tag is not None:
             self.tagged[tag] = pushed.digest
-        await self._registry.db.jot(drafts.forget, [pushed.digest])
+        await self._registry.db.jot(read_ahead.forget, [pushed.digest])
 
     async def _is_theirs(self, tag: str, digest: Digest) -> bool:
         return not self._overwrite and await self._registry.db.read(holdings.is_theirs, self._name, tag, digest)
@@ -177,20 +185,18 @@ class Watching(Observer):
 
 
 def _left_out(manifest: Manifest, wanted: Sequence[Platform]) -> frozenset[Digest]:
-    if not manifest.is_index or not wanted:
+    """The platforms of an index that are not wanted."""
+    if not manifest.is_index:
         return frozenset()
-    kept = {child.digest for child in holdings.wanted_children(manifest, wanted)}
-    return frozenset(each.digest for each in manifest.references if each.is_manifest and each.digest not in kept)
+    return frozenset(child.descriptor.digest for child in platforms.select(manifest, wanted).left_out)
 
 
 # --- facts ------------------------------------------------------------------------------------------------------
 
 
-def _known(tx: Transaction, repository: str, digest: Digest) -> FetchedManifest | None:
+def _here(tx: Transaction, repository: str, digest: Digest) -> FetchedManifest | None:
     stored = manifests.by_digest(tx, repository, digest)
-    if stored is not None:
-        return FetchedManifest(digest, oci_manifest.parse(stored.data, stored.media_type))
-    return drafts.find(tx, digest)
+    return FetchedManifest(digest, oci_manifest.parse(stored.data, stored.media_type)) if stored else None
 
 
 def _whole(tx: Transaction, repository: str, digest: Digest, wanted: Sequence[Platform]) -> Descriptor | None:

@@ -70,7 +70,7 @@ class Unanswered(Exception):
         """What a client is told where there is nothing here either; `absent`, if upstream does not have it."""
         trouble = self.trouble
         if trouble.kind in {Kind.ABSENT, Kind.OFFLINE}:
-            return absent
+            return type(absent)(f"{absent.detail}: {trouble}")
         kinds = {Kind.DOWN: UpstreamUnavailable, Kind.LIMITED: UpstreamLimited, Kind.BROKEN: UpstreamBroken}
         wait = trouble.retry_after_seconds
         seconds = None if wait is None else min(RETRY_AFTER_SECONDS_MAX, math.ceil(wait))

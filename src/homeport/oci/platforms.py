@@ -163,6 +163,14 @@ def select(index: Manifest, wanted: Iterable[Platform]) -> Selection:
     )
 
 
+def of_none(index: Manifest, wanted: Iterable[Platform]) -> list[Platform]:
+    """The platforms of an index of which none is wanted, so that nothing of it would be kept; else none."""
+    selection = select(index, wanted)
+    if selection.kept:
+        return []
+    return list(dict.fromkeys(child.platform for child in selection.left_out if child.platform is not None))
+
+
 def _normal(os: str, architecture: str, variant: str, os_version: str, os_features: Iterable[str]) -> Platform:
     os, architecture, variant = os.lower(), architecture.lower(), variant.lower()
     architecture, implied = _ARCHITECTURES.get(architecture, (architecture, None))

@@ -12,7 +12,7 @@ Holds (docs/format.md draws the protocol):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from homeport import events
@@ -137,12 +137,15 @@ def take_out(
     *,
     reason: str | None,
     manifest: tuple[str, bytes] | None = None,
+    lacked: Sequence[str] = (),
 ) -> None:
-    """Stop offering the digest here, and keep in the trash what it was: of a manifest its media type and bytes.
+    """Stop offering the digest here, and keep in the trash what it was: of a manifest its media type and bytes, and
+    what it lacked here of all that it names.
 
     Its bytes go when no repository has a link to them any more. The caller has seen to it that nothing here names it.
     """
-    trash.keep_link(tx, registry, origin, repository_id, digest, reason=reason or "deleted", manifest=manifest)
+    why = reason or "deleted"
+    trash.keep_link(tx, registry, origin, repository_id, digest, reason=why, manifest=manifest, lacked=lacked)
     tx.run("DELETE FROM links WHERE repository_id = ? AND digest = ?", (repository_id, digest))
     quotas.discharge(tx, repository_id, digest)
     reviews.drop(tx, repository_id, digest)
@@ -476,6 +479,12 @@ async def is_whole(registry: Registry, blob: Blob) -> bool:
     return await registry.blobs.stat(blob.location) == blob.size
 
 
+async def find_whole(registry: Registry, repository: str, digest: Digest) -> Blob | None:
+    """The blob, if the repository has it with all its bytes."""
+    blob = await registry.db.read(find, repository, digest)
+    return blob if blob is not None and await is_whole(registry, blob) else None
+
+
 async def get_and_keep(registry: Registry, repository: str, digest: Digest) -> Blob:
     """The blob, for a caller who may push and will rely on it being here: the promise is renewed before the answer."""
     found = await registry.db.read(_promised_until, repository, digest)
@@ -510,8 +519,8 @@ async def mount(
         source = await registry.db.read(_readable_source, digest, readable)
     elif not await registry.db.read(readable, source):
         source = None
-    blob = await registry.db.read(find, source, digest) if source is not None else None
-    if source is None or blob is None or not await is_whole(registry, blob):
+    blob = await find_whole(registry, source, digest) if source is not None else None
+    if source is None or blob is None:
         return None
     return await registry.db.write(_mount, registry, origin, repository, digest, source)
 

@@ -106,6 +106,17 @@ def size_named(tx: Transaction, repository: str, digest: Digest) -> int | None:
     return next(reference.size for reference in references if reference.digest == digest)
 
 
+def lacking(tx: Transaction, repository_id: int, digest: Digest) -> list[str]:
+    """What the manifest names and the repository does not offer."""
+    rows = tx.all(
+        "SELECT DISTINCT digest FROM manifest_references f WHERE repository_id = ? AND manifest = ? AND NOT EXISTS"
+        " (SELECT 1 FROM held_blobs h WHERE h.repository_id = f.repository_id AND h.digest = f.digest)"
+        " ORDER BY digest",
+        (repository_id, digest),
+    )
+    return [named for (named,) in rows]
+
+
 def tag(tx: Transaction, registry: Registry, origin: Origin, repository: str, digest: Digest, name: str) -> bool:
     """Set a tag on a manifest that the repository has; False if it does not. Raises `TagImmutable`."""
     tx.lock([digest])
@@ -244,6 +255,7 @@ def take_out(
     if row is None:
         raise ManifestUnknown(digest)
     manifest_id, media_type, data = row
+    lacked = lacking(tx, repository_id, digest)
     for tag in tags.of_manifest(tx, manifest_id):
         why = reason if swept else "its manifest was deleted"
         tags.remove(tx, registry, origin, repository, repository_id, tag, reason=why)
@@ -259,7 +271,32 @@ def take_out(
     tx.run("DELETE FROM manifests WHERE id = ?", (manifest_id,))
     for companion in companions_of(tx, repository_id, digest):
         blobs.look_at(tx, registry, repository_id, companion)
-    blobs.take_out(tx, registry, origin, repository, repository_id, digest, reason=reason, manifest=(media_type, data))
+    manifest = (media_type, data)
+    blobs.take_out(
+        tx, registry, origin, repository, repository_id, digest, reason=reason, manifest=manifest, lacked=lacked
+    )
+
+
+def has_all(tx: Transaction, repository: str, digest: Digest) -> bool:
+    """Whether the repository has the manifest and, at any depth, each single thing that is named.
+
+    What is never distributed, and the children that a sparse index leaves out, count as lacking.
+    """
+    repository_id = repositories.find(tx, repository)
+    if repository_id is None or _find_id(tx, repository, digest) is None:
+        return False
+    lacking = tx.one(
+        "WITH RECURSIVE named (digest, role) AS ("
+        "SELECT digest, role FROM manifest_references WHERE repository_id = ? AND manifest = ?"
+        " UNION SELECT f.digest, f.role FROM named n"
+        " JOIN manifest_references f ON f.repository_id = ? AND f.manifest = n.digest)"
+        " SELECT 1 FROM named n WHERE NOT EXISTS"
+        " (SELECT 1 FROM held_blobs b WHERE b.repository_id = ? AND b.digest = n.digest)"
+        " OR (n.role = ? AND NOT EXISTS"
+        " (SELECT 1 FROM manifests m WHERE m.repository_id = ? AND m.digest = n.digest)) LIMIT 1",
+        (repository_id, digest, repository_id, repository_id, Role.CHILD, repository_id),
+    )
+    return lacking is None
 
 
 def newest_id(tx: Transaction, repository_id: int) -> int:

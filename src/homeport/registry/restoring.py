@@ -2,7 +2,8 @@
 
 Holds: what comes back comes through the doors of a push (`manifests.push`, a write hold, `blobs.offer`), parts before
 the whole, so nothing is offered that is not there and a crash leaves no more than parts that nobody names. Bytes are
-taken back from the trash, or linked where another repository still has them.
+taken back from the trash, or linked where another repository still has them. What a mirror or a cache had here in part
+comes back as it was.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from homeport.oci import manifest as oci_manifest
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, BlobUploadUnknown, ManifestUnknown, NotInTrash, RegistryError, Unavailable
 from homeport.oci.manifest import Descriptor, Manifest, Role
-from homeport.registry import blobs, manifests, removal, tags, trash
+from homeport.registry import blobs, manifests, removal, repositories, tags, trash
 from homeport.registry.blobs import Blob
 from homeport.registry.registry import Registry
 from homeport.registry.trash import TrashedBlob, TrashedLink
@@ -59,6 +60,14 @@ def _manifest(tx: Transaction, repository: str, digest: Digest) -> tuple[str, by
     """Media type and bytes of a manifest that the repository has, or had."""
     stored = manifests.by_digest(tx, repository, digest)
     return (stored.media_type, stored.data) if stored else trash.manifest_data(tx, repository, digest)
+
+
+def _lacked(tx: Transaction, repository: str, digest: Digest) -> frozenset[str]:
+    """What the manifest names and was not here with it."""
+    repository_id = repositories.find(tx, repository)
+    if repository_id is not None and manifests.has(tx, repository, digest):
+        return frozenset(manifests.lacking(tx, repository_id, digest))
+    return trash.lacked(tx, repository, digest)
 
 
 def has_manifest(tx: Transaction, repository: str, digest: Digest) -> bool:
@@ -113,7 +122,14 @@ async def restore(
         for blob in one.blobs:
             await _restore_blob(registry, origin, repository, blob)
         await manifests.push(
-            registry, origin, repository, one.manifest.data, one.manifest.media_type, one.digest, manifest_names
+            registry,
+            origin,
+            repository,
+            one.manifest.data,
+            one.manifest.media_type,
+            one.digest,
+            manifest_names,
+            may_lack=one.lacked,
         )
 
 
@@ -194,6 +210,7 @@ class _Part:
     digest: Digest
     manifest: Manifest
     blobs: list[Digest]
+    lacked: frozenset[str]
 
 
 async def _needed(registry: Registry, repository: str, digest: Digest, found: tuple[str, bytes]) -> list[_Part]:
@@ -212,27 +229,30 @@ async def _needed(registry: Registry, repository: str, digest: Digest, found: tu
             raise NotInTrash(f"{digest} needs more than {MANIFESTS_MAX} manifests")
         media_type, data = stored
         manifest = oci_manifest.parse(data, media_type)
-        part = parts[one] = _Part(one, manifest, [])
+        lacked = await registry.db.read(_lacked, repository, one)
+        part = parts[one] = _Part(one, manifest, [], lacked)
         waiting.append((one, None))
         for reference in {(item.digest, item.is_manifest): item for item in manifest.references}.values():
             if not reference.is_manifest:
-                part.blobs.extend([reference.digest] if await _is_needed(registry, repository, one, reference) else [])
+                part.blobs.extend([reference.digest] if await _is_needed(registry, repository, part, reference) else [])
             elif reference.digest not in parts:
                 child = await registry.db.read(_manifest, repository, reference.digest)
                 if child is not None:
                     waiting.append((reference.digest, child))
-                elif not registry.rules.is_sparse(repository):
+                elif reference.digest not in lacked and not registry.rules.is_sparse(repository):
                     raise NotInTrash(f"{one} needs {reference.digest}")
     return [parts[one] for one in order]
 
 
-async def _is_needed(registry: Registry, repository: str, manifest: Digest, blob: Descriptor) -> bool:
-    """Whether a blob comes back with the manifest. A child that was never here does not, wherever else it is."""
+async def _is_needed(registry: Registry, repository: str, part: _Part, blob: Descriptor) -> bool:
+    """Whether a blob comes back with the manifest. What was never here does not, wherever else it is."""
+    if blob.digest in part.lacked:
+        return False
     if blob.role is not Role.CHILD:
         return blob.must_be_held
     was_here = await registry.db.read(_was_blob, repository, blob.digest)
     if not was_here and not registry.rules.is_sparse(repository):
-        raise NotInTrash(f"{manifest} needs {blob.digest}")
+        raise NotInTrash(f"{part.digest} needs {blob.digest}")
     return was_here
 
 

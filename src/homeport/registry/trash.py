@@ -10,6 +10,7 @@ Holds:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from homeport.db.database import Row, Transaction
@@ -57,16 +58,29 @@ def keep_link(
     *,
     reason: str,
     manifest: tuple[str, bytes] | None,
+    lacked: Sequence[str] = (),
 ) -> None:
-    """Remember what the repository still offers and will not; of a manifest its media type and bytes."""
+    """Remember what the repository still offers and will not; of a manifest its media type and bytes.
+
+    `lacked`: what it names and the repository does not have, so that it comes back as it is.
+    """
     media_type, data = manifest or (None, None)
     tx.run(
-        "INSERT INTO trashed_links (repository, digest, size, media_type, data, removed_at, actor, reason)"
-        " SELECT repository, digest, size, ?, ?, ?, ?, ? FROM linked_blobs WHERE repository_id = ? AND digest = ?"
+        "INSERT INTO trashed_links (repository, digest, size, media_type, data, lacked, removed_at, actor, reason)"
+        " SELECT repository, digest, size, ?, ?, ?, ?, ?, ? FROM linked_blobs WHERE repository_id = ? AND digest = ?"
         " ON CONFLICT (repository, digest) DO UPDATE SET size = excluded.size,"
-        " media_type = excluded.media_type, data = excluded.data, removed_at = excluded.removed_at,"
-        " actor = excluded.actor, reason = excluded.reason",
-        (media_type, data, registry.clock.now(), origin.actor, reason, repository_id, digest),
+        " media_type = excluded.media_type, data = excluded.data, lacked = excluded.lacked,"
+        " removed_at = excluded.removed_at, actor = excluded.actor, reason = excluded.reason",
+        (
+            media_type,
+            data,
+            " ".join(lacked) or None,
+            registry.clock.now(),
+            origin.actor,
+            reason,
+            repository_id,
+            digest,
+        ),
     )
 
 
@@ -88,6 +102,12 @@ def manifest_data(tx: Transaction, repository: str, digest: Digest) -> tuple[str
         (repository, digest),
     )
     return (row[0], row[1]) if row else None
+
+
+def lacked(tx: Transaction, repository: str, digest: Digest) -> frozenset[str]:
+    """What a manifest in the trash names and its repository did not have when it went."""
+    row = tx.one("SELECT lacked FROM trashed_links WHERE repository = ? AND digest = ?", (repository, digest))
+    return frozenset(row[0].split()) if row and row[0] else frozenset()
 
 
 def links(tx: Transaction, repository: str | None, after: tuple[str, str], limit: int) -> list[TrashedLink]:

@@ -14,6 +14,7 @@ Holds:
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -291,14 +292,16 @@ async def push(
 ) -> Blob:
     """A whole blob in one request, of `length` bytes where that is known. Nobody could resume it: it needs no session.
 
-    `upload` is the id, a new one, under which the store has its bytes until then, for those who read them meanwhile;
-    `verified` is called once they are known to have the digest, before they are in their place. Raises
-    `QuotaExceeded`, if it can before a byte is received.
+    `upload` is the id, a new one, under which the store has its bytes until then, for those who read them meanwhile; it
+    has a row from its first byte, since a server that starts beside this process discards what has none. `verified` is
+    called once they are known to have the digest, before they are in their place. Raises `QuotaExceeded`, if it can
+    before a byte is received.
     """
     registry.check_writable()
     await registry.db.read(quotas.check, registry, repository, digest, 1 if length is None else length)
+    told_at = registry.clock.now() if upload is None else -math.inf
     upload = upload or registry.clock.new_id()
-    known = _Known(epoch=None, moved_at=registry.clock.now(), size=0)
+    known = _Known(epoch=None, moved_at=told_at, size=0)
     registry.writing.add(upload)
     try:
         await _append(registry, origin, repository, upload, known, 0, chunks, digest)

@@ -349,7 +349,7 @@ class BlobFolder:
             reserve = max(self._reserve_bytes, int(space.total_bytes * self._reserve_percent / 100))
             self._room_bytes, self._room_seen = space.free_bytes - reserve, now
         if count > self._room_bytes:
-            raise StoreFull("what is left on the disk is kept in reserve")
+            raise StoreFull("the disk is full but for its reserve (storage.reserve_bytes, storage.reserve_percent)")
         self._room_bytes -= count
 
     # --- steps --------------------------------------------------------------------------------------------------

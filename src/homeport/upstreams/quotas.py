@@ -1,14 +1,17 @@
 """How many pulls each upstream still allows. Owns the table `upstream_quotas`.
 
-Holds: a pull is counted when it is made and corrected by what the upstream says next; once a window has passed since it
-last said anything, all of its pulls are there again. Runs leave a reserve, people and nodes do not.
+Holds: a pull is counted when it is begun and corrected by what the upstream says next, in which those that are on their
+way may not be counted yet; once a window has passed since it last said anything, all of its pulls are there again. Runs
+leave a reserve, people and nodes do not.
 
 Source: Docker Hub's `ratelimit-*` headers. A GET of a manifest is a pull there; a HEAD, a list and a blob are none.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Final
 
 from homeport.client.ratelimits import PULLS_WINDOW_SECONDS_MIN, Quota
@@ -17,6 +20,8 @@ from homeport.db.database import Transaction
 
 #: The window that is assumed where an upstream does not say: Docker Hub's.
 WINDOW_SECONDS: Final = 6 * 3600.0
+#: Answers overtake one another: of what is said within so long the least counts.
+_OVERTAKEN_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +47,20 @@ class Budget:
         self._clock = clock
         self._known: Standing | None = None
         self._changed = False
+        #: Pulls that are on their way, and how often the upstream has said something.
+        self._under_way = 0
+        self._told = 0
 
     def learned(self, quota: Quota) -> None:
         """The upstream said so. What is full again in minutes is a limit of requests, and none of pulls."""
         window = float(quota.window_seconds or 0)
         if window < PULLS_WINDOW_SECONDS_MIN:
             return
-        now = self._clock.now()
-        self._known = Standing(self.host, quota.limit, quota.remaining, window, quota.source, now)
+        now, remaining, known = self._clock.now(), quota.remaining, self._known
+        if known is not None and known.remaining is not None and 0 <= now - known.seen_at < _OVERTAKEN_SECONDS:
+            remaining = min(remaining, known.remaining)
+        self._known = Standing(self.host, quota.limit, remaining, window, quota.source, now)
+        self._told += 1
         self._changed = True
 
     def limited(self, seconds: float | None) -> None:
@@ -60,6 +71,7 @@ class Budget:
         until = now + (window if seconds is None else seconds)
         pulls_max, source = (known.pulls_max, known.source) if known else (None, None)
         self._known = Standing(self.host, pulls_max, 0, window, source, now, until)
+        self._told += 1
         self._changed = True
 
     @property
@@ -70,6 +82,12 @@ class Budget:
     @property
     def remaining(self) -> int | None:
         """How many pulls are left; None: as far as anybody knows there is no limit."""
+        left = self._left
+        return None if left is None else max(0, left - self._under_way)
+
+    @property
+    def _left(self) -> int | None:
+        """The same before what is on its way."""
         known, now = self._known, self._clock.now()
         if known is None or known.remaining is None:
             return None
@@ -96,15 +114,24 @@ class Budget:
         most = self._known.pulls_max if self._known is not None else None
         return max(0, remaining - (self.reserve if most is None else min(self.reserve, most // 2)))
 
-    def spend(self) -> None:
-        """A pull is made."""
-        known, remaining = self._known, self.remaining
-        if known is not None and remaining is not None:
-            seen_at = self._clock.now() if remaining == known.pulls_max else known.seen_at
-            left = max(0, remaining - 1)
-            self._known = Standing(
-                self.host, known.pulls_max, left, known.window_seconds, known.source, seen_at, known.limited_until
-            )
+    @contextmanager
+    def pull(self) -> Iterator[None]:
+        """A pull is made while this lasts."""
+        told = self._told
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if self._told == told:
+                self._count()
+
+    def _count(self) -> None:
+        """A pull was made of which the upstream said nothing."""
+        known, left = self._known, self._left
+        if known is not None and left is not None:
+            seen_at = self._clock.now() if left == known.pulls_max else known.seen_at
+            self._known = replace(known, remaining=max(0, left - 1), seen_at=seen_at, limited_until=None)
             self._changed = True
 
     def take_change(self) -> Standing | None:

@@ -184,9 +184,9 @@ class UpstreamRepository(RemoteRepository):
         left = budget.left_for_runs if self._purpose is Purpose.RUNS else budget.remaining
         if left is not None and left <= 0:
             raise QuotaSpent(_spent(budget, self._purpose), retry_after_seconds=budget.wait_seconds)
-        budget.spend()
         try:
-            return await super().get_manifest(target)
+            with budget.pull():
+                return await super().get_manifest(target)
         except Refused as error:
             if error.limit is Limit.PULLS:
                 budget.limited(error.retry_after_seconds)

@@ -24,11 +24,8 @@ from homeport.notify import deliveries
 from homeport.registry.registry import Registry
 from homeport.storage.datafolder import DataFolder
 
-#: How often is looked whether something has happened.
-_POLL_SECONDS = 0.3
-#: A job is looked at so soon after it moved, then less and less often: nobody waits long for the end of a short one.
-_SOON_SECONDS = 0.02
-_SLOWER = 1.5
+#: How often is looked whether something has happened. It costs a point read.
+_POLL_SECONDS = 0.05
 _PAGE = 1_000
 
 
@@ -90,11 +87,10 @@ class LocalAdministration(Administration):
     async def follow(self, job_id: int, after: int = 0) -> AsyncGenerator[Told, None]:
         database = await self._database()
         shown: Job | None = None
-        pause = _SOON_SECONDS
         while True:
             job, lines = await database.read(_look, job_id, after, _PAGE)
             if job != shown and job.state != "ended":
-                shown, pause = job, _SOON_SECONDS
+                shown = job
                 yield {"job": job.told()}
             for line in lines:
                 after = line.number
@@ -105,8 +101,7 @@ class LocalAdministration(Administration):
                 yield {"job": job.told()}
                 return
             await self._see_to(job_id)
-            await self._clock.sleep(pause)
-            pause = min(pause * _SLOWER, _POLL_SECONDS)
+            await self._clock.sleep(_POLL_SECONDS)
 
     async def start(self, kind: str, arguments: Mapping[str, str], *, attend: bool) -> Told:
         _, folder, registry = await self._open()

@@ -37,7 +37,7 @@ CREATE TABLE upstream_lists (
     PRIMARY KEY (host, repository)
 )$CLUSTERED;
 
--- owner: mirror/drafts.py
+-- owner: mirror/read_ahead.py
 -- Manifests that were read from an upstream before they were needed, so that the pull that they cost is paid once.
 CREATE TABLE read_manifests (
     digest TEXT NOT NULL PRIMARY KEY,
@@ -46,7 +46,7 @@ CREATE TABLE read_manifests (
     read_at DOUBLE PRECISION NOT NULL
 );
 
--- owner: mirror/drafts.py
+-- owner: mirror/ages.py
 -- When the image of a digest was made, as it says itself.
 CREATE TABLE image_times (
     digest TEXT NOT NULL PRIMARY KEY,
@@ -74,7 +74,7 @@ CREATE TABLE origins (
 CREATE INDEX origins_by_source ON origins (host, source);
 
 -- owner: mirror/remaining.py
--- What a run has still to copy, and what it could not: bytes NULL: not known before its manifest is read.
+-- What a run has still to copy, and what it could not.
 CREATE TABLE mirror_copies (
     repository TEXT NOT NULL,
     tag TEXT NOT NULL,

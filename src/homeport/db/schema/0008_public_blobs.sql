@@ -1,7 +1,7 @@
 -- compatibility: 6
 -- What upstream shows to everybody. An older Homeport fetches it again.
 
--- owner: mirror/provenance.py
+-- owner: mirror/public_blobs.py
 -- A blob that was once fetched from a repository that its registry shows to everybody: to link it anywhere discloses
 -- nothing. It goes with the blob.
 CREATE TABLE public_blobs (
