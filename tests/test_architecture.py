@@ -39,8 +39,13 @@ BESIDE: Mapping[str, frozenset[str]] = {
 }
 #: Imported by tests only; it may import what it tests.
 TESTING = "testing"
-#: Optional extras, the only imports that may stand in a function: (module, what it imports).
-LAZY: frozenset[tuple[str, str]] = frozenset()
+#: The only imports that may stand in a function: what a module imports when it is asked for. A verb that asks a server
+#: that runs for something is over before all of Homeport is imported, so of that it imports what it needs.
+LAZY: Mapping[str, tuple[str, ...]] = {
+    "__main__.py": ("homeport.app",),  # The doors: what a verb asks the composition root for.
+    "cli/mirror.py": ("homeport.cli.mirror_plan",),  # The two verbs that ask upstreams.
+    "cli/administration/opening.py": ("homeport.cli.administration.remote", "homeport.client"),  # With --server only.
+}
 
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 600
@@ -60,6 +65,7 @@ AMBIENT: Mapping[str, tuple[str, ...]] = {
     "disk": ("open", "io.open", "os.open", "os.remove", "os.unlink", "os.rename", "os.replace", "os.mkdir",
              "os.makedirs", "os.rmdir", "os.listdir", "os.scandir", "os.stat", "os.fsync", "os.path.exists",
              "shutil", "tempfile", "glob", "fcntl", "mmap", "ctypes"),
+    "imports by name": ("importlib.import_module", "__import__"),
     "terminal": ("sys.argv", "sys.stdin", "sys.stdout", "sys.stderr", "getpass", "input", "print"),
 }  # fmt: skip
 #: The same where only the method's name is known: `loop.run_in_executor`, `path.read_text`.
@@ -85,6 +91,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "app/": ("processes", "terminal"),  # Signals, and the stream that the log is written to.
     "__main__.py": ("terminal",),
     "cli/interrupts.py": ("processes",),  # Signals, while a run is followed.
+    "cli/main.py": ("imports by name",),  # The family of verbs that the first word means, and no other.
     "cli/": ("terminal", "disk"),  # What people call: it talks to them, and makes the files that they ask for.
 }
 
@@ -133,15 +140,31 @@ def cycles(modules: Iterable[Module]) -> list[str]:
 
 
 def lazy_imports(modules: Iterable[Module]) -> list[str]:
-    """Imports that are not at a module's top level, but for the optional extras."""
+    """Imports that are not at a module's top level, but for those of `LAZY`, and for types that annotations name."""
     found = []
     for module in modules:
-        top = {id(node) for node in module.tree.body}
+        allowed = LAZY.get(module.path, ())
+        for node, name in _late(module):
+            if not _stands_for(name, allowed):
+                found.append(f"{module.path}:{node.lineno} imports {name} lazily")
         for node, name in module.imports():
-            lazy = id(node) not in top and (module.path, name.split(".", maxsplit=1)[0]) not in LAZY
-            if lazy or name.startswith("."):
-                found.append(f"{module.path}:{node.lineno} imports {name} {'lazily' if lazy else 'relatively'}")
+            if name.startswith("."):
+                found.append(f"{module.path}:{node.lineno} imports {name} relatively")
     return found
+
+
+def _late(module: Module) -> Iterator[tuple[ast.Import | ast.ImportFrom, str]]:
+    """The imports that happen, if at all, after the module was imported."""
+    top = {id(node) for node in module.tree.body}
+    for block in module.tree.body:
+        if isinstance(block, ast.If) and module.full_name(block.test) == "typing.TYPE_CHECKING":
+            top |= {id(node) for node in block.body}
+    return ((node, name) for node, name in module.imports() if id(node) not in top)
+
+
+def _stands_for(name: str, allowed: Iterable[str]) -> bool:
+    """Whether it is one of these names, or below one."""
+    return any(name == each or name.startswith(f"{each}.") for each in allowed)
 
 
 def table_owners(schema: str) -> dict[str, str]:
@@ -329,6 +352,10 @@ def test_exceptions_are_still_needed() -> None:
     for path, allowed in ALLOWED.items():
         used = {kind for module in modules if module.path.startswith(path) for _, _, kind in _reached(module, kinds)}
         assert set(allowed) <= used, path
+    for path, allowed in LAZY.items():
+        late = [name for module in modules if module.path == path for _, name in _late(module)]
+        for each in allowed:
+            assert any(_stands_for(name, [each]) for name in late), (path, each)
 
 
 # --- and each can fail ------------------------------------------------------------------------------------------
@@ -384,7 +411,12 @@ def test_an_import_that_is_lazy_or_relative_is_seen() -> None:
     assert lazy_imports([snippet("a.py", "def f():\n    import json")])
     assert lazy_imports([snippet("a.py", "if True:\n    import json")])
     assert lazy_imports([snippet("a.py", "from . import b")])
+    assert lazy_imports([snippet("__main__.py", "def f():\n    from homeport.cli import main")])
+    assert not lazy_imports([snippet("__main__.py", "def f():\n    from homeport.app import core")])
     assert not lazy_imports([snippet("a.py", "import json")])
+    types = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import json"
+    assert not lazy_imports([snippet("a.py", types)])
+    assert lazy_imports([snippet("a.py", f"{types}\nelse:\n    import json")])
 
 
 def test_sql_that_names_a_table_of_another_module_is_seen() -> None:
@@ -432,6 +464,8 @@ def test_sql_that_names_a_table_of_another_module_is_seen() -> None:
         "import http.client",
         "from http import client",
         "import subprocess",
+        "from importlib import import_module",
+        "import importlib\nimportlib.import_module('x')",
         "open('x')",
         "from pathlib import Path\nPath('x').read_text()",
         "print('x')",

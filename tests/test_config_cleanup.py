@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from homeport.app.composition import retention_of, rules_of
+from homeport.app.core import retention_of, rules_of
 from homeport.config import ConfigError, Settings, changes, load
 from homeport.registry.retention import ImmutableTags, KeepRule, Retention
 

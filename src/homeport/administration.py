@@ -17,7 +17,7 @@ from homeport.db.database import Database, Transaction
 from homeport.events import SYSTEM, Event, Origin, Position
 from homeport.jobs import queue, work
 from homeport.jobs.queue import Job
-from homeport.jobs.work import Kind
+from homeport.jobs.work import Form
 from homeport.oci import patterns
 
 #: How many events are looked at in one read: a thousandth of a second or two, and others have their turn.
@@ -30,7 +30,7 @@ _PAGE: Final = 250
 def request(
     tx: Transaction,
     clock: Clock,
-    kinds: Mapping[str, Kind],
+    kinds: Mapping[str, Form],
     name: str,
     origin: Origin,
     arguments: Mapping[str, Any] | None = None,

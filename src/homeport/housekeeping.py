@@ -14,7 +14,7 @@ from homeport.clock import Clock
 from homeport.db.database import Database, Transaction
 from homeport.jobs.summary import Failure, Summary
 from homeport.jobs.work import Kind, Run
-from homeport.kinds import Outcome
+from homeport.kinds import JOB_ARGUMENTS, Outcome
 
 #: A fact that forgets what is older than a moment, at most so many, and says how many those were.
 Prune: TypeAlias = Callable[[Transaction, float, int], int]
@@ -55,7 +55,7 @@ def kind(database: Database, clock: Clock, prunes: Callable[[], Mapping[str, tup
         await run.progress(len(wanted), len(wanted))
         return Summary.of(counts, failures, len(wanted) - len(failures))
 
-    return Kind(NAME, run, takes=())
+    return Kind(NAME, run, takes=JOB_ARGUMENTS[NAME])
 
 
 def _is_doubtful(tx: Transaction, now: float) -> bool:

@@ -60,6 +60,13 @@ JOBS: Final[dict[str, str]] = {
     "housekeeping": "Forget what is older than the configuration keeps: events, ended jobs, deliveries, dead tokens.",
     "recount": "Count what new quotas have in their repositories; asked for by itself when `quotas` changes.",
 }
+#: The arguments that each kind of job takes. Here, so that who only asks for a run need not know what runs.
+JOB_ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
+    "mirror": ("name",),
+    "cleanup": ("untagged_after", "dry_run", "released"),
+    "housekeeping": (),
+    "recount": (),
+}
 
 
 class Outcome(StrEnum):

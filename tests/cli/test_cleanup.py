@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 import yaml
 
-from homeport import app
+from homeport.app.core import open_registry
 from homeport.config import Settings
 from homeport.events import Origin
 from homeport.garbage.guard import ClockGuard
@@ -36,7 +36,7 @@ class Here(CommandLine):
         asyncio.run(self._push([(one, list(tags))]))
 
     async def _push(self, wanted: list[tuple[Image, list[str]]]) -> None:
-        async with app.open_registry(Settings(data=self.folder / "homeport-data")) as registry:
+        async with open_registry(Settings(data=self.folder / "homeport-data")) as registry:
             for one, tags in wanted:
                 for data in one.blobs:
                     await uploads.push(registry, ADA, "team/app", one.digest.of(data), body(data))
@@ -268,7 +268,7 @@ def test_a_person_says_that_the_clock_is_right(here: Here) -> None:
     here.sql("UPDATE cleanup_clock SET seen_at = seen_at + 1e6")
 
     async def look() -> None:
-        async with app.open_registry(Settings(data=here.folder / "homeport-data")) as registry:
+        async with open_registry(Settings(data=here.folder / "homeport-data")) as registry:
             assert await ClockGuard(registry).stopped() is not None
 
     asyncio.run(look())

@@ -1,8 +1,9 @@
 """What holds for every verb: help, exit codes, one sentence an error, JSON."""
 
 import subprocess
+import sys
 
-from homeport.cli.main import build
+from homeport.cli.main import FAMILIES, build
 from homeport.cli.output import cell, printable
 from tests.cli.tools import COMMAND, CommandLine, clean_environment
 
@@ -18,6 +19,35 @@ def test_every_verb_has_help(cli: CommandLine) -> None:
     for verb in build()[1].all:
         assert verb.parser.format_help().startswith(f"usage: homeport {verb.name} ")
     assert "--password-stdin" in cli.run("user", "add", "--help").out
+
+
+def test_a_first_word_brings_its_verbs_and_no_others() -> None:
+    every = [verb.name for verb in build()[1].all]
+    words = [word for family in FAMILIES.values() for word in family]
+    assert words == list(dict.fromkeys(name.split()[0] for name in every))
+    for family in FAMILIES.values():
+        assert [verb.name for verb in build(family[0])[1].all] == [name for name in every if name.split()[0] in family]
+    assert build("--version")[1].all == []
+    assert [verb.name for verb in build("what")[1].all] == every
+
+
+def test_a_verb_that_only_asks_does_not_import_what_it_does_not_need(cli: CommandLine) -> None:
+    """So it starts in a third of the time. Whoever imports such a thing at the top of a module sees it here."""
+    slow = {"aiohttp", "homeport.client.transport", "homeport.secretstore.store", "homeport.mirror.run", "granian"}
+    cli.run("user", "add", "ada", "--generate")
+    program = f"""if True:
+        import sys
+        from homeport.__main__ import DOORS
+        from homeport.cli.main import run
+        run(sys.argv[1:], DOORS)
+        print(*sorted({slow} & sys.modules.keys()), file=sys.stderr)
+    """
+    for words in ("jobs list", "jobs run housekeeping --detach", "mirror status", "repo list", "config show", "events"):
+        command = [sys.executable, "-c", program, *words.split()]
+        told = subprocess.run(
+            command, cwd=cli.folder, env=clean_environment(), capture_output=True, text=True, check=False
+        )
+        assert told.stderr.splitlines()[-1:] == [""], (words, told.stderr)
 
 
 def test_what_is_no_verb_is_wrong_usage(cli: CommandLine) -> None:

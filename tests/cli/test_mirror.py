@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from homeport import app
+from homeport.app.core import open_registry
 from homeport.config import Settings
 from homeport.events import Origin
 from homeport.registry import manifests, uploads
@@ -39,7 +39,7 @@ class Here(CommandLine):
         asyncio.run(self._push(repository, image, tags))
 
     async def _push(self, repository: str, image: Image, tags: tuple[str, ...]) -> None:
-        async with app.open_registry(Settings(data=self.folder / "homeport-data")) as registry:
+        async with open_registry(Settings(data=self.folder / "homeport-data")) as registry:
             for data in image.blobs:
                 await uploads.push(registry, ADA, repository, image.digest.of(data), body(data))
             await manifests.push(registry, ADA, repository, image.data, image.media_type, image.digest, tags)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from unittest import mock
 
 from homeport.__main__ import main
-from homeport.app import composition
+from homeport.app import core
 from homeport.config import Settings
 from homeport.garbage import sweep, walk
 from homeport.registry import reviews, standing, uploads
@@ -46,12 +46,12 @@ RELIABLE_SECONDS: Final = RULES.keep_seconds - RULES.keep_renewal_seconds
 @contextmanager
 def shrunk() -> Iterator[None]:
     """Within the block this process goes by the graces of above."""
-    rules_of = composition.rules_of
+    rules_of = core.rules_of
 
     def shrunk_rules_of(settings: Settings) -> Rules:
         return replace(rules_of(settings), **GRACES)
 
-    with mock.patch.object(composition, "rules_of", shrunk_rules_of):
+    with mock.patch.object(core, "rules_of", shrunk_rules_of):
         before = [(module, {name: getattr(module, name) for name in paces}) for module, paces in PACES]
         _set(PACES)
         try:

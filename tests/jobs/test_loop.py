@@ -69,6 +69,35 @@ def test_who_has_nothing_to_do_reads_once_a_second() -> None:
     play(story)
 
 
+def test_who_is_told_to_look_more_often_begins_sooner() -> None:
+    async def story(shop: Shop) -> None:
+        shop.kind("work")
+        worker = shop.worker(look_seconds=0.1)
+        running = asyncio.ensure_future(worker.run())
+        await shop.clock.sleep(10)
+        asked = await shop.ask("work")
+        await shop.clock.sleep(0.2)
+        assert (await shop.job(asked)).state == "ended"
+        await worker.stop(0)
+        await running
+
+    play(story)
+
+
+def test_a_database_that_fails_is_not_asked_more_often_for_that() -> None:
+    async def story(shop: Shop) -> None:
+        failing = FailingDatabase(shop.database, 1, forever=True)
+        worker = shop.worker(database=failing, look_seconds=0.1)
+        shop.kind("work")
+        running = asyncio.ensure_future(worker.run())
+        await shop.clock.sleep(60)
+        assert len(failing.calls) <= 61
+        await worker.stop(0)
+        await running
+
+    play(story)
+
+
 def test_a_loop_outlives_a_database_that_fails() -> None:
     async def story(shop: Shop) -> None:
         shop.kind("work")

@@ -17,7 +17,7 @@ from homeport.jobs import joblog, queue
 from homeport.jobs.queue import Job
 from homeport.jobs.summary import Summary
 from homeport.jobs.work import Kind, Run, request
-from homeport.jobs.worker import Worker
+from homeport.jobs.worker import BEAT_SECONDS, Worker
 from homeport.kinds import Outcome
 from homeport.observe import Log
 from homeport.testing.simulation import SimulatedClock, run
@@ -52,8 +52,16 @@ class Shop:
         self.kinds[name] = Kind(name, run, **options)
         return self.kinds[name]
 
-    def worker(self, count: int = 1, database: Database | None = None) -> Worker:
-        return Worker(database or self.database, self.clock, self.log, self.kinds, count=count, on_end=self.on_end)
+    def worker(self, count: int = 1, database: Database | None = None, look_seconds: float = BEAT_SECONDS) -> Worker:
+        return Worker(
+            database or self.database,
+            self.clock,
+            self.log,
+            self.kinds,
+            count=count,
+            on_end=self.on_end,
+            look_seconds=look_seconds,
+        )
 
     def on_end(self, tx: Transaction, job: Job) -> None:
         """As the program does it, but for the kind of the event, which these jobs have not."""

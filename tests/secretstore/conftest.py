@@ -9,7 +9,7 @@ import pytest
 from homeport.client.settings import ClientSettings
 from homeport.client.transport import Transport
 from homeport.config import Secrets
-from homeport.secretstore import SecretStore
+from homeport.secretstore.store import SecretStore
 from tests.client.clocks import QuickClock
 from tests.support.certificates import Authority, ServerCertificate
 from tests.support.vault import PBKDF2, Account, Json, Organization, VaultServer, vault_serving

@@ -15,7 +15,8 @@ from homeport.client.settings import ClientSettings, HostSettings
 from homeport.client.transport import Transport
 from homeport.config import Secrets
 from homeport.config.references import parse_reference
-from homeport.secretstore import SecretStore, SecretUnavailable
+from homeport.secretstore.errors import SecretUnavailable
+from homeport.secretstore.store import SecretStore
 from tests.client.clocks import QuickClock
 from tests.secretstore.conftest import PASSWORD, environ_of, secrets_for
 from tests.support.certificates import ServerCertificate

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from homeport.config import Secrets, SecretUnreadable, Vaultwarden
 from homeport.config.references import SecretReference, parse_reference
-from homeport.secretstore import SecretStore, SecretUnavailable
-from homeport.secretstore.store import RETRY_SECONDS
+from homeport.secretstore.errors import SecretUnavailable
+from homeport.secretstore.store import RETRY_SECONDS, SecretStore
 from tests.client.clocks import QuickClock
 from tests.secretstore.conftest import PASSWORD, secrets_for
 from tests.support.vault import Account, VaultServer, encrypted

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from homeport.client.settings import ClientSettings, HostSettings
 from homeport.client.transport import Transport
 from homeport.config.references import parse_reference
-from homeport.secretstore import SecretStore, SecretUnavailable
+from homeport.secretstore.errors import SecretUnavailable
+from homeport.secretstore.store import SecretStore
 from homeport.secretstore.vaultcrypto import SymmetricKey
 from homeport.secretstore.vaultwarden import device_id, opened
 from tests.client.clocks import QuickClock

@@ -2,10 +2,6 @@
 
 Holds: what is built here is taken down here, in the opposite order, whatever happened in between. A process has one or
 both of two roles: *serve* answers requests; *work* runs jobs and schedules and tells people. `homeport up` does both.
+
+Which of its modules is imported is up to who asks: `core` has what nearly every verb needs, and starts fast.
 """
-
-from homeport.app.access import problems
-from homeport.app.composition import open_outgoing, open_registry, open_services
-from homeport.app.running import run
-
-__all__ = ["open_outgoing", "open_registry", "open_services", "problems", "run"]

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from homeport import administration, events, housekeeping
+from homeport.app import core
 from homeport.app.upstreaming import Upstreaming
 from homeport.auth import tokens
 from homeport.cli.context import Outgoing, Services
@@ -17,7 +18,6 @@ from homeport.client.transport import Transport
 from homeport.clock import Clock, SystemClock
 from homeport.config import ConfigError, Problem, Settings, process_environment, references
 from homeport.db.database import DatabaseError, Transaction
-from homeport.db.sqlite import SqliteDatabase
 from homeport.events import SYSTEM
 from homeport.garbage import job as cleanup
 from homeport.garbage.guard import ClockGuard
@@ -38,10 +38,8 @@ from homeport.notify.notifier import Notifier
 from homeport.notify.targets import Target, targets_of
 from homeport.observe import Level, Log
 from homeport.registry import quotas
-from homeport.registry.registry import Registry, Rules
-from homeport.registry.retention import ImmutableTags, KeepRule, Retention
+from homeport.registry.registry import Registry
 from homeport.secretstore.store import SecretStore, Tell
-from homeport.storage.filesystem import FilesystemStore
 
 #: A tag of an upstream that nobody has looked at for so long is forgotten.
 SIGHTINGS_SECONDS = 90 * 86_400.0
@@ -50,20 +48,12 @@ LOOK_SECONDS = 0.1
 
 
 @asynccontextmanager
-async def open_registry(settings: Settings) -> AsyncIterator[Registry]:
-    """The registry on its data folder, for a verb of the command line, also beside a running server."""
-    async with AsyncExitStack() as stack:
-        yield await _open(settings, SystemClock(), stack)
-
-
-@asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """The registry and what runs jobs, for a verb of the command line. Nothing runs by itself."""
-    clock = SystemClock()
+async def open_services(settings: Settings, registry: Registry) -> AsyncIterator[Services]:
+    """What runs jobs on the registry, for a verb of the command line. Nothing runs by itself."""
+    clock = registry.clock
     log = program_log(settings, clock, least=Level.WARNING)
     async with AsyncExitStack() as stack:
         stack.callback(log.flush)
-        registry = await _open(settings, clock, stack)
         transport = await stack.enter_async_context(Transport(ClientSettings.of(settings.client), clock))
         secrets = SecretStore(
             clock, process_environment(), transport, settings=settings.secrets, tell=_teller(registry, log)
@@ -77,7 +67,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         upstreaming.reconfigure(settings)
         kinds = _kinds(registry, cleaner, upstreaming, lambda: settings)
         worker = _worker(registry, kinds, log, settings)
-        yield Services(registry=registry, kinds=kinds, worker=worker, mirror=upstreaming.parts)
+        yield Services(kinds=kinds, worker=worker, mirror=upstreaming.parts)
 
 
 @asynccontextmanager
@@ -160,7 +150,7 @@ class Program:
             self.transport.reconfigure(before)
             raise
         self.settings = settings
-        self.registry.rules = rules_of(settings)
+        self.registry.rules = core.rules_of(settings)
         self.watcher.reconfigure(settings.in_use)
         self.upstreaming.reconfigure(settings)
         self.log.level = Level[settings.log.level.upper()]
@@ -181,7 +171,7 @@ async def open_program(
     Raises `ConfigError`.
     """
     targets = targets_of(settings.notify)
-    registry = await _open(settings, clock, stack)
+    registry = await core.build(settings, clock, stack)
     transport = await stack.enter_async_context(Transport(ClientSettings.of(settings.client), clock))
 
     secrets = SecretStore(clock, environ, transport, settings=settings.secrets, tell=_teller(registry, log))
@@ -237,31 +227,6 @@ def program_log(settings: Settings, clock: Clock, *, least: Level = Level.INFO) 
     return Log(sys.stderr, clock, level=level, as_json=settings.log.format == "json")
 
 
-def rules_of(settings: Settings) -> Rules:
-    """What the settings say of the registry itself."""
-    return Rules(
-        manifest_bytes_max=settings.limits.manifest_bytes,
-        sparse=settings.repositories.sparse,
-        read_only=settings.server.read_only,
-        grace_seconds=settings.cleanup.grace,
-        untagged_seconds=settings.cleanup.untagged_after,
-        uploads_seconds=settings.cleanup.uploads_after,
-        trash_seconds=settings.cleanup.trash,
-        quotas={quota.repositories: quota.bytes for quota in settings.quotas},
-        engines=tuple(sorted(settings.in_use.engines)),
-        retention=retention_of(settings),
-    )
-
-
-def retention_of(settings: Settings) -> Retention:
-    """What the settings say is to be kept."""
-    return Retention(
-        keep=tuple(KeepRule(**dict(rule)) for rule in settings.cleanup.keep),
-        immutable=tuple(ImmutableTags(**dict(each)) for each in settings.repositories.immutable),
-        protected=settings.repositories.protected,
-    )
-
-
 def plans(settings: Settings) -> list[Plan]:
     """What runs when."""
     wanted = {cleanup.NAME: settings.cleanup.schedule, housekeeping.NAME: settings.housekeeping.schedule}
@@ -275,19 +240,6 @@ def _sync(tx: Transaction, clock: Clock, kinds: Mapping[str, Kind], settings: Se
     schedule.sync(tx, clock, plans(settings))
     if quotas.sync(tx, [quota.repositories for quota in settings.quotas]):
         work.request(tx, clock, kinds, quotas.RECOUNT, actor=SYSTEM.actor, address=SYSTEM.address)
-
-
-async def _open(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Registry:
-    database = SqliteDatabase(settings.database_path, clock)
-    stack.push_async_callback(database.close)
-    store = FilesystemStore(
-        settings.data,
-        clock,
-        reserve_percent=settings.storage.reserve_percent,
-        reserve_bytes=settings.storage.reserve_bytes,
-    )
-    stack.push_async_callback(store.close)
-    return Registry(database, store, clock, rules_of(settings))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,19 +9,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from homeport.cli.output import Output
 from homeport.clock import Clock
 from homeport.config import Problem, SecretReference, Settings, load
 from homeport.events import Origin
-from homeport.jobs.work import Kind
-from homeport.jobs.worker import Worker
-from homeport.mirror.run import Parts
-from homeport.notify.notifier import Notifier
-from homeport.registry.registry import Registry
-from homeport.secretstore import SecretStore
 from homeport.storage.datafolder import DataFolder, RoleLock
+
+if TYPE_CHECKING:  # What verbs are handed is imported by who makes it: most verbs need none of it.
+    from homeport.jobs.work import Kind
+    from homeport.jobs.worker import Worker
+    from homeport.mirror.run import Parts
+    from homeport.notify.notifier import Notifier
+    from homeport.registry.registry import Registry
+    from homeport.secretstore.store import SecretStore
 
 CONFIG_FILE = Path("homeport.yaml")
 
@@ -31,7 +33,7 @@ WORK = "work"
 
 
 class Run(Protocol):
-    """`homeport.app.run`: does what the roles say until the process is told to stop."""
+    """Does what the roles say until the process is told to stop."""
 
     async def __call__(
         self,
@@ -46,9 +48,8 @@ class Run(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What works on a data folder, beside a server that may be running on it."""
+    """What works on a registry, beside a server that may be running on it."""
 
-    registry: Registry
     kinds: Mapping[str, Kind]
     worker: Worker
     #: What a mirror run works with.
@@ -67,11 +68,14 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """What the composition root builds for the command line, which must not import it."""
+    """What the composition root builds for the command line, which must not import it.
+
+    Each is imported when it is called, since that alone takes longer than most verbs.
+    """
 
     run: Run
     open_registry: Callable[[Settings], AbstractAsyncContextManager[Registry]]
-    open_services: Callable[[Settings], AbstractAsyncContextManager[Services]]
+    open_services: Callable[[Settings, Registry], AbstractAsyncContextManager[Services]]
     open_outgoing: Callable[[Settings], AbstractAsyncContextManager[Outgoing]]
     #: What a start with these settings would refuse beyond what their form shows.
     problems: Callable[[Settings, Mapping[str, str]], list[Problem]]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from homeport.cli.context import Context
+from homeport.cli.copying_progress import CopyProgress
 from homeport.cli.output import Exit
-from homeport.cli.progress import CopyProgress
 from homeport.cli.verbs import Verbs
 from homeport.client.copying import CopyReport, copy
 from homeport.client.credentials import DockerConfig

@@ -7,31 +7,14 @@ import os
 import sys
 import traceback
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 import uvloop
 
-from homeport.cli import (
-    cleanup,
-    configuration,
-    copying,
-    events,
-    initialize,
-    inuse,
-    jobs,
-    mirror,
-    notify,
-    quotas,
-    repositories,
-    secret,
-    serving,
-    tags,
-    tokens,
-    trash,
-    users,
-)
 from homeport.cli.context import Context, Doors
 from homeport.cli.output import EXIT_CODES, CommandError, Exit, Output
 from homeport.cli.verbs import Verbs
@@ -43,7 +26,7 @@ from homeport.jobs.queue import JobError
 from homeport.notify.deliveries import DeliveryError
 from homeport.notify.targets import TargetUnknown
 from homeport.oci.errors import RegistryError
-from homeport.secretstore import SecretUnavailable
+from homeport.secretstore.errors import SecretUnavailable
 from homeport.storage.blobstore import StorageError
 from homeport.storage.datafolder import DataFolderError
 
@@ -51,26 +34,27 @@ _EPILOG = f"""\
 exit codes: {EXIT_CODES}
 `homeport VERB --help` tells more of each. Start with: homeport up"""
 
-#: Modules that add verbs, in the order of the help.
-_FAMILIES = (
-    serving,
-    initialize,
-    configuration,
-    users,
-    tokens,
-    repositories,
-    tags,
-    quotas,
-    trash,
-    copying,
-    mirror,
-    cleanup,
-    inuse,
-    jobs,
-    events,
-    notify,
-    secret,
-)
+#: The modules that add verbs, in the order of the help, and the first words of the verbs that each adds. A module is
+#: imported when its word is said: all of them take longer than most verbs.
+FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
+    "serving": ("up", "serve", "work"),
+    "initialize": ("init",),
+    "configuration": ("config",),
+    "users": ("user",),
+    "tokens": ("token",),
+    "repositories": ("repo",),
+    "tags": ("tag",),
+    "quotas": ("quota",),
+    "trash": ("trash",),
+    "copying": ("copy",),
+    "mirror": ("mirror",),
+    "cleanup": ("cleanup",),
+    "inuse": ("in-use",),
+    "jobs": ("jobs",),
+    "events": ("events",),
+    "notify": ("notify",),
+    "secret": ("secret",),
+}
 
 #: What is wrong with the world or the request, rather than with the program: its text is for people.
 _EXPECTED = (
@@ -89,8 +73,11 @@ _EXPECTED = (
 )
 
 
-def build() -> tuple[ArgumentParser, Verbs]:
-    """The parser, and the verbs that it knows."""
+def build(word: str | None = None) -> tuple[ArgumentParser, Verbs]:
+    """The parser, and the verbs that it knows: those that begin with `word`, or all where none does.
+
+    `--version` needs none.
+    """
     parser = ArgumentParser(
         "homeport",
         description="A container registry that a person can own.",
@@ -99,14 +86,17 @@ def build() -> tuple[ArgumentParser, Verbs]:
     )
     parser.add_argument("--version", action="version", version=f"homeport {version('homeport')}")
     verbs = Verbs(parser.add_subparsers(title="verbs", metavar="VERB", required=True))
-    for family in _FAMILIES:
-        family.add(verbs)
+    families = [family for family, words in FAMILIES.items() if word in words]
+    if not families and word != "--version":
+        families = list(FAMILIES)
+    for family in families:
+        import_module(f"homeport.cli.{family}").add(verbs)
     return parser, verbs
 
 
 def run(argv: Sequence[str], doors: Doors) -> int:
     """Do what `argv` says; the exit code."""
-    parser, _ = build()
+    parser, _ = build(*argv[:1])
     arguments = parser.parse_args(argv)
     output = Output.of_process(as_json=arguments.as_json)
     context = Context(arguments, output, process_environment(), SystemClock(), doors)

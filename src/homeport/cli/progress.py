@@ -1,77 +1,21 @@
-"""Progress of long work: bars on a terminal, plain lines elsewhere, nothing with `--json`."""
+"""Progress of a job: a bar on a terminal, plain lines elsewhere, nothing with `--json`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from homeport.cli.output import Output, printable
-from homeport.client.copying import Observer
-from homeport.client.uploads import Outcome
 from homeport.clock import Clock
-from homeport.oci.digest import Digest
-from homeport.oci.manifest import Descriptor
-
-_WORDS = {Outcome.PRESENT: "is there already", Outcome.MOUNTED: "mounted", Outcome.SENT: "sent"}
 
 #: Without a terminal, how far a job is is told no more often.
 _LINE_SECONDS = 10.0
-
-
-class CopyProgress(Observer):
-    """Shows how a copy gets on, on standard error. Use it as a context manager."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        console = Console(file=sys.stderr)
-        self._bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=output.as_json or not console.is_terminal,
-        )
-        self._tasks: dict[Digest, TaskID] = {}
-        self._lines = not output.as_json and not console.is_terminal
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._bars.stop()
-
-    def planned(self, blobs: Sequence[Descriptor]) -> None:
-        if self._lines:
-            self._output.note(f"{len(blobs)} blobs, {sum(blob.size for blob in blobs)} bytes")
-
-    def blob_moved(self, blob: Descriptor, position: int) -> None:
-        if blob.digest not in self._tasks:
-            self._tasks[blob.digest] = self._bars.add_task(_short(blob), total=blob.size)
-        self._bars.update(self._tasks[blob.digest], completed=position)
-
-    def blob_done(self, blob: Descriptor, outcome: Outcome) -> None:
-        if self._lines:
-            self._output.note(f"{_short(blob)} {_WORDS[outcome]} ({blob.size} bytes)")
 
 
 class JobProgress:
@@ -140,7 +84,3 @@ def amount(progress: Mapping[str, Any]) -> str:
     if unit == "bytes":
         return decimal(int(done)) + ("" if total is None else f" of {decimal(int(total))}")
     return f"{done:g}" + ("" if total is None else f" of {total:g}") + (f" {unit}" if unit else "")
-
-
-def _short(blob: Descriptor) -> str:
-    return f"{blob.role} {blob.digest.encoded[:12]}"

@@ -20,7 +20,7 @@ from homeport.garbage.plan import plan
 from homeport.garbage.sweep import Pace, Sweeper
 from homeport.jobs.summary import Failure, Summary
 from homeport.jobs.work import Kind, Run
-from homeport.kinds import Outcome
+from homeport.kinds import JOB_ARGUMENTS, Outcome
 from homeport.registry import blobs, protections, uploads
 from homeport.registry.registry import Registry
 from homeport.storage.blobstore import StorageError
@@ -88,7 +88,7 @@ def kind(
             return Summary(Outcome.ERROR, str(error))
         return await _Cleanup(registry, sweeper, guard, pace, skip_while_uploading(), run, arguments).run()
 
-    return Kind(NAME, run, takes=("untagged_after", "dry_run", "released"))
+    return Kind(NAME, run, takes=JOB_ARGUMENTS[NAME])
 
 
 class _Cleanup:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from homeport.clock import Clock
@@ -17,6 +17,7 @@ from homeport.db.database import Database, Transaction
 from homeport.jobs import joblog, queue
 from homeport.jobs.queue import Job, JobError, Progress, Standing
 from homeport.jobs.summary import Summary
+from homeport.kinds import JOB_ARGUMENTS
 
 #: How many lines of a run wait to be written; more, and whoever says them waits.
 _LINES_WAITING_MAX: Final = 1_000
@@ -27,17 +28,27 @@ class Temporary(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of job."""
+class Form:
+    """A kind of job as those see it who ask for one."""
 
     name: str
+    #: The names of the arguments that it takes; None: any.
+    takes: tuple[str, ...] | None = field(default=None, kw_only=True)
+    #: At most one of the kind runs; one that waits serves for all that ask for the same arguments.
+    one_at_a_time: bool = field(default=True, kw_only=True)
+
+
+#: What may be asked for where nothing is there that could run it.
+FORMS: Final[Mapping[str, Form]] = {name: Form(name, takes=takes) for name, takes in JOB_ARGUMENTS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Form):
+    """A kind of job, with what runs."""
+
     run: Callable[[Run], Awaitable[Summary]]
     #: How often it is begun before it ends as an error: after a `Temporary`, or when its worker died.
     attempts_max: int = 3
-    #: The names of the arguments that it takes; None: any.
-    takes: tuple[str, ...] | None = None
-    #: At most one of the kind runs; one that waits serves for all that ask for the same arguments.
-    one_at_a_time: bool = True
     #: How long after its worker's death somebody else takes it.
     lease_seconds: float = 60
 
@@ -101,7 +112,7 @@ def write(tx: Transaction, clock: Clock, job: Job, said: list[str], progress: Pr
 def request(
     tx: Transaction,
     clock: Clock,
-    kinds: Mapping[str, Kind],
+    kinds: Mapping[str, Form],
     name: str,
     *,
     actor: str,
@@ -128,13 +139,13 @@ def request(
     )
 
 
-def _check(kind: Kind, arguments: Mapping[str, Any]) -> None:
+def _check(kind: Form, arguments: Mapping[str, Any]) -> None:
     if kind.takes is not None and (unknown := sorted(arguments.keys() - set(kind.takes))):
         known = f"it takes {', '.join(kind.takes)}" if kind.takes else "it takes none"
         raise JobError(f"{kind.name} has no argument '{unknown[0][:64]}'; {known}")
 
 
-def skip(tx: Transaction, clock: Clock, kind: Kind, *, actor: str, schedule: str, reason: str) -> Job:
+def skip(tx: Transaction, clock: Clock, kind: Form, *, actor: str, schedule: str, reason: str) -> Job:
     """A job of this kind that has ended before it began: done again, it is as any other that was asked for."""
     waiting_key, running_key = _keys(kind, None)
     return queue.skip(
@@ -149,7 +160,7 @@ def skip(tx: Transaction, clock: Clock, kind: Kind, *, actor: str, schedule: str
     )
 
 
-def _keys(kind: Kind, arguments: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
+def _keys(kind: Form, arguments: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
     """What a job of this kind waits for and runs under: the same for the same work, and short enough for an index."""
     if not kind.one_at_a_time:
         return None, None

@@ -7,7 +7,7 @@ from typing import Final
 
 from homeport.jobs.summary import Summary
 from homeport.jobs.work import Kind, Run
-from homeport.kinds import Outcome
+from homeport.kinds import JOB_ARGUMENTS, Outcome
 from homeport.mirror import rules
 from homeport.mirror.run import MirrorRun, Parts
 
@@ -43,4 +43,4 @@ def kind(parts: Parts) -> Kind:
             summary = replace(summary, reason=f"{only.what}: {only.why}")
         return summary
 
-    return Kind(NAME, run, takes=("name",), attempts_max=5)
+    return Kind(NAME, run, takes=JOB_ARGUMENTS[NAME], attempts_max=5)

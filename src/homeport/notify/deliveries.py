@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from homeport import events
 from homeport.clock import Clock, rfc3339
@@ -22,6 +22,9 @@ from homeport.events import SYSTEM, Event, Origin, Position
 from homeport.notify.sent import Sent
 
 State: TypeAlias = Literal["waiting", "sent", "given-up"]
+
+#: The kind of the event that a sample is.
+TESTED: Final = "notify.tested"
 
 _ID_MAX = 2**63 - 1
 
@@ -88,6 +91,11 @@ def sync(tx: Transaction, targets: Collection[str]) -> None:
     end = events.end(tx)
     for name in sorted(set(targets) - known):
         tx.run("INSERT INTO notify_positions (target, transaction_id, event_id) VALUES (?, ?, ?)", (name, *end))
+
+
+def tested(tx: Transaction, clock: Clock, origin: Origin, name: str, outcome: Sent) -> None:
+    """Tell that somebody sent a sample to the target, and what came of it."""
+    events.append(tx, clock, TESTED, origin, reason=name, detail={"target": name, **outcome.told()})
 
 
 def _position(tx: Transaction, target: str) -> Position | None:

@@ -49,9 +49,6 @@ _PAUSE_SECONDS: Final = 0.05
 #: How long a target rests after something of ours failed it: the database, most likely.
 _REST_SECONDS: Final = 5.0
 
-#: The kind of the event that a sample is.
-_TESTED: Final = "notify.tested"
-
 
 class Notifier:
     """Tells targets what happens. Without a database it can only `test` and `send_once`.
@@ -239,7 +236,7 @@ class Notifier:
         sample = Event(
             0,
             self._clock.now(),
-            _TESTED,
+            deliveries.TESTED,
             origin.actor,
             origin.address,
             repository=None,
@@ -251,7 +248,7 @@ class Notifier:
         )
         outcome = await self._try(target, sample, None, f"msg_{self._clock.new_id()}")
         if self._database is not None:
-            await self._database.write(tested, self._clock, origin, name, outcome)
+            await self._database.write(deliveries.tested, self._clock, origin, name, outcome)
         return outcome
 
     async def send_once(self, event: Event) -> list[tuple[str, Sent]]:
@@ -311,11 +308,6 @@ class Notifier:
 
     async def _text(self, value: str | SecretReference) -> str:
         return await self._secrets.get(value) if isinstance(value, SecretReference) else value
-
-
-def tested(tx: Transaction, clock: Clock, origin: Origin, name: str, outcome: Sent) -> None:
-    """Tell that somebody sent a sample to the target, and what came of it."""
-    events.append(tx, clock, _TESTED, origin, reason=name, detail={"target": name, **outcome.told()})
 
 
 def next_try(delivery: Delivery, outcome: Sent, now: float, random: float) -> float | None:

@@ -18,7 +18,7 @@ from typing import Final
 from homeport.db.database import Transaction
 from homeport.jobs.summary import Summary
 from homeport.jobs.work import Kind, Run
-from homeport.kinds import Outcome
+from homeport.kinds import JOB_ARGUMENTS, Outcome
 from homeport.oci import patterns
 from homeport.oci.digest import Digest
 from homeport.oci.errors import QuotaExceeded
@@ -257,4 +257,4 @@ def kind(registry: Registry) -> Kind:
                 await run.progress(counts[name], None, "links", name)
         return Summary(Outcome.SUCCESS, counts=counts)
 
-    return Kind(RECOUNT, run, takes=())
+    return Kind(RECOUNT, run, takes=JOB_ARGUMENTS[RECOUNT])

@@ -3,8 +3,3 @@
 Holds: a value is in memory only, never in a log, an error or a `repr`; nothing is written to disk. A vault that cannot
 be reached stops nobody: the last value serves on.
 """
-
-from homeport.secretstore.errors import SecretUnavailable
-from homeport.secretstore.store import Checked, SecretStore
-
-__all__ = ["Checked", "SecretStore", "SecretUnavailable"]

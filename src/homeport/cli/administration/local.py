@@ -13,12 +13,15 @@ from homeport import administration, events
 from homeport.administration import Found, Search
 from homeport.cli.administration.contract import Administration, Page, Told
 from homeport.cli.context import WORK, Context, Services
+from homeport.config import Settings
 from homeport.db.database import Database, Transaction
 from homeport.events import Position
 from homeport.jobs import joblog, queue
 from homeport.jobs.joblog import Line
 from homeport.jobs.queue import Job, JobUnknown, State
-from homeport.notify import deliveries, notifier
+from homeport.jobs.work import FORMS, Form
+from homeport.notify import deliveries
+from homeport.registry.registry import Registry
 from homeport.storage.datafolder import DataFolder
 
 #: How often is looked whether something has happened. It costs a point read.
@@ -33,7 +36,8 @@ class LocalAdministration(Administration):
         self._context = context
         self._clock = context.clock
         self._stack = AsyncExitStack()
-        self._opened: tuple[DataFolder, Services] | None = None
+        self._opened: tuple[Settings, DataFolder, Registry] | None = None
+        self._services: Services | None = None
         self._attended: dict[int, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
@@ -47,19 +51,25 @@ class LocalAdministration(Administration):
         await asyncio.gather(*self._attended.values(), return_exceptions=True)
         await self._stack.aclose()
 
-    async def _open(self) -> tuple[DataFolder, Services]:
+    async def _open(self) -> tuple[Settings, DataFolder, Registry]:
         if self._opened is None:
             settings = self._context.settings()
             folder = self._context.folder(settings)
-            services = await self._stack.enter_async_context(self._context.doors.open_services(settings))
-            self._opened = folder, services
+            registry = await self._stack.enter_async_context(self._context.doors.open_registry(settings))
+            self._opened = settings, folder, registry
         return self._opened
 
-    async def _services(self) -> Services:
-        return (await self._open())[1]
-
     async def _database(self) -> Database:
-        return (await self._services()).registry.db
+        _, _, registry = await self._open()
+        return registry.db
+
+    async def _work(self) -> Services:
+        """What runs jobs here, for where nobody else does: to open it takes longer than all else that is done here."""
+        if self._services is None:
+            settings, _, registry = await self._open()
+            opening = self._context.doors.open_services(settings, registry)
+            self._services = await self._stack.enter_async_context(opening)
+        return self._services
 
     # --- jobs ---------------------------------------------------------------------------------------------------
 
@@ -94,20 +104,22 @@ class LocalAdministration(Administration):
             await self._clock.sleep(_POLL_SECONDS)
 
     async def start(self, kind: str, arguments: Mapping[str, str], *, attend: bool) -> Told:
-        services = await self._services()
-        job = await services.registry.db.write(
-            administration.request, self._clock, services.kinds, kind, self._context.origin, arguments
-        )
+        _, folder, registry = await self._open()
+        forms: Mapping[str, Form] = FORMS
+        if attend and folder.running(WORK) is None:
+            forms = (await self._work()).kinds
+        origin = self._context.origin
+        job = await registry.db.write(administration.request, self._clock, forms, kind, origin, arguments)
         if attend:
             self._attended[job.id] = asyncio.create_task(self._attend(job))
         return job.told()
 
     @property
     def works(self) -> bool:
-        return self._opened is not None and self._opened[1].worker.active > 0
+        return self._services is not None and self._services.worker.active > 0
 
     async def has_worker(self) -> bool:
-        folder, _ = await self._open()
+        _, folder, _ = await self._open()
         return folder.running(WORK) is not None
 
     async def _attend(self, job: Job) -> None:
@@ -115,12 +127,13 @@ class LocalAdministration(Administration):
 
         One of its kind whose worker has died stands in its way, so that is run as well.
         """
-        folder, services = await self._open()
+        _, folder, registry = await self._open()
         while True:
             if folder.running(WORK) is None:
-                running = await services.registry.db.read(queue.listed, kind=job.kind, state="running")
+                worker = (await self._work()).worker
+                running = await registry.db.read(queue.listed, kind=job.kind, state="running")
                 for job_id in (job.id, *(other.id for other in running)):
-                    if await services.worker.run_one(only=job_id):
+                    if await worker.run_one(only=job_id):
                         break
             await self._clock.sleep(_POLL_SECONDS)
 
@@ -167,7 +180,7 @@ class LocalAdministration(Administration):
         database, origin = await self._database(), self._context.origin
         async with self._context.doors.open_outgoing(self._context.settings()) as outgoing:
             sent = await outgoing.notifier.test(target, origin)
-        await database.write(notifier.tested, self._clock, origin, target, sent)
+        await database.write(deliveries.tested, self._clock, origin, target, sent)
         return sent.told()
 
     async def deliveries(self, *, target: str | None, state: str | None, limit: int) -> list[Told]:

@@ -8,11 +8,8 @@ from pathlib import Path
 
 from homeport.cli.administration.contract import Administration
 from homeport.cli.administration.local import LocalAdministration
-from homeport.cli.administration.remote import RemoteAdministration
 from homeport.cli.context import Context
 from homeport.cli.output import CommandError, WrongUsage
-from homeport.client.settings import ClientSettings
-from homeport.client.transport import Transport
 from homeport.config.references import read_secret_file
 
 
@@ -26,6 +23,10 @@ async def opened(context: Context) -> AsyncGenerator[Administration, None]:
         async with LocalAdministration(context) as local:
             yield local
         return
+    from homeport.cli.administration.remote import RemoteAdministration
+    from homeport.client.settings import ClientSettings
+    from homeport.client.transport import Transport
+
     token = read_secret_file(Path(token_file)).strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise CommandError(f"{token_file} holds no token; `homeport token create` makes one")
