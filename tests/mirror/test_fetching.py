@@ -413,6 +413,8 @@ async def test_no_more_than_some_are_fetched_at_once(world: World) -> None:
     async with Fetches(world.registry, Log(io.StringIO(), world.clock), at_once=2) as fetches:
         upstreams = [Upstream(bytes([number]) * 1000, allowed=0) for number in range(5)]
         asking = [asyncio.create_task(begin(fetches, upstream)) for upstream in upstreams]
+        while sum(upstream.opened for upstream in upstreams) < 2:
+            await asyncio.sleep(0.001)  # A thread looks for room on the disk.
         await turns()
         assert sum(upstream.opened for upstream in upstreams) == 2
         for upstream in upstreams:
