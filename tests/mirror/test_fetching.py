@@ -84,6 +84,14 @@ async def turns(count: int = 50) -> None:
         await asyncio.sleep(0)
 
 
+async def opened(upstreams: list[Upstream], count: int) -> None:
+    """Wait until so many of them are read, and see that no more are."""
+    while sum(upstream.opened for upstream in upstreams) < count:
+        await asyncio.sleep(0.001)  # A thread looks for room on the disk.
+    await turns()
+    assert sum(upstream.opened for upstream in upstreams) == count
+
+
 # --- one fetch --------------------------------------------------------------------------------------------------
 
 
@@ -413,10 +421,7 @@ async def test_no_more_than_some_are_fetched_at_once(world: World) -> None:
     async with Fetches(world.registry, Log(io.StringIO(), world.clock), at_once=2) as fetches:
         upstreams = [Upstream(bytes([number]) * 1000, allowed=0) for number in range(5)]
         asking = [asyncio.create_task(begin(fetches, upstream)) for upstream in upstreams]
-        while sum(upstream.opened for upstream in upstreams) < 2:
-            await asyncio.sleep(0.001)  # A thread looks for room on the disk.
-        await turns()
-        assert sum(upstream.opened for upstream in upstreams) == 2
+        await opened(upstreams, 2)
         for upstream in upstreams:
             upstream.allow()
         for task, upstream in zip(asking, upstreams, strict=True):
@@ -432,8 +437,7 @@ async def test_nobody_waits_until_a_slow_upstream_has_given_a_run_its_blobs(worl
             )
             for each in slow
         ]
-        await turns()
-        assert sum(upstream.opened for upstream in slow) == 2
+        await opened(slow, 2)
         assert await whole(await begin(fetches, Upstream(DATA))) == DATA
         for upstream in slow:
             upstream.allow()
