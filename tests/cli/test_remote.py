@@ -219,14 +219,6 @@ async def test_a_run_that_may_have_begun_is_not_told_as_skipped() -> None:
     assert len(server.paths("POST")) == 1
 
 
-class PassingClock(QuickClock):
-    """Its sleeps take no time, and time passes by them."""
-
-    async def sleep(self, seconds: float) -> None:
-        self.offset += seconds
-        await super().sleep(seconds)
-
-
 def following(job: dict[str, object], *lines: str) -> bytes:
     told: list[object] = [{"job": job}, *({"line": {"number": n, "text": text}} for n, text in enumerate(lines, 1))]
     return b"".join(json.dumps(each).encode() + b"\n" for each in told)
@@ -246,7 +238,7 @@ async def test_a_stream_that_breaks_goes_on_behind_its_last_line() -> None:
         assert after == "2"
         return web.Response(body=b'\n\n{"line": {"number": 3, "text": "three"}}\n{"job": {"state": "ended"}}\n')
 
-    async with serving(handler) as server, Transport(ClientSettings(), PassingClock()) as transport:
+    async with serving(handler) as server, Transport(ClientSettings(), QuickClock()) as transport:
         administration = RemoteAdministration(transport, server.url, "token")
         told = await heard(administration)
     assert [each["line"]["text"] for each in told if "line" in each] == ["one", "two", "three"]
@@ -258,7 +250,7 @@ async def test_a_server_that_stays_away_is_given_up_after_a_quarter_of_an_hour()
     async def handler(request: web.Request) -> web.StreamResponse:
         return web.Response(status=200 if len(server.seen) == 1 else 503, body=following({"state": "running"}))
 
-    clock = PassingClock()
+    clock = QuickClock()
     async with serving(handler) as server, Transport(ClientSettings(), clock) as transport:
         administration = RemoteAdministration(transport, server.url, "token")
         with pytest.raises(CommandError, match="lost the server"):
