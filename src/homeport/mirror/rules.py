@@ -14,8 +14,8 @@ from homeport.mirror.selection import Selector
 from homeport.oci import patterns, platforms
 from homeport.oci.platforms import Platform
 
-#: What followed tags are called in runs.
-FOLLOWED = "followed"
+#: What followed tags are called in runs: no name that an image can have.
+FOLLOWED = "(followed)"
 
 
 @dataclass(frozen=True, slots=True)
