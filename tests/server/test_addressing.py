@@ -145,11 +145,11 @@ def test_the_list_of_all_repositories_is_ours_alone() -> None:
     assert meant(asked("ns=registry.example"), "") == ""
 
 
-def test_where_nothing_is_configured_nothing_is_anybody_elses() -> None:
+def test_where_nothing_is_cached_everything_is_ours_whatever_its_nodes_call_us() -> None:
     alone = Options()
     assert meant(asked(), "docker.io/alpine", alone) == "docker.io/alpine"
-    for host in ("docker.io", "quay.io"):
-        assert meant(asked(f"ns={host}"), "team/x", alone) is NameUnknown
+    for host in ("docker.io", "registry.lan"):
+        assert meant(asked(f"ns={host}"), "team/x", alone) == "team/x"
 
 
 @pytest.mark.parametrize(

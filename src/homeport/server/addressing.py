@@ -7,7 +7,7 @@
 
 Holds: on `/v2/` a name that says no upstream is ours, and nobody else ever hears of it. What is asked of a registry
 that is not served here is not answered with ours of the same name, and that registry is not asked. A host is meant only
-if it is written as in the configuration.
+if it is written as in the configuration. Where nothing is cached, a registry goes by the name that its nodes gave it.
 Sources: containerd, docs/hosts.md; distribution-spec, "Registry Proxying".
 """
 
@@ -32,7 +32,7 @@ def meant(request: Request, options: Options, repository: str) -> str:
         folder = options.upstreams.get(namespace)
         if folder is not None and repository:
             return _below(folder, repository)
-        if namespace.lower() not in _own_hosts(request, options):
+        if options.upstreams and namespace.lower() not in _own_hosts(request, options):
             raise _not_served(namespace)
     if DOCKER_HUB in options.upstreams and repository.startswith(f"{DOCKER_HUB}/"):
         return _below(DOCKER_HUB, repository)
