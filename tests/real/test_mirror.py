@@ -225,7 +225,7 @@ def test_a_tag_that_moves_moves_and_a_tag_that_goes_is_marked_and_goes_when_its_
 
     debian.delete(APP, "1.0")
     mirror.run()
-    assert "leaving: app:1.0: gone upstream since " in mirror.cli.run("mirror", "status").out
+    assert "kept: app:1.0: gone upstream since " in mirror.cli.run("mirror", "status").out
     assert "keep app:1.0: gone upstream since " in mirror.plan()
     mirror.start([image | {"gone_upstream": {"remove_after": "14d"}}])
     assert "remove app:1.0: gone upstream since " in mirror.plan()
