@@ -182,7 +182,7 @@ class Upstream(Section):
         default=None,
         description="Where that user's password or access token is: env:NAME, file:/path, vault:ITEM.",
     )
-    at_once: Count = Field(default=4, description="How many requests a run has under way at once.", ge=1, le=64)
+    at_once: Count = Field(default=8, description="How many requests a run has under way at once.", ge=1, le=64)
     requests_per_second: Number | None = Field(default=None, description="At most so many requests a second.", gt=0)
     bandwidth: Size | None = Field(default=None, description="At most so many bytes a second, such as 20MiB.", gt=0)
     reserve: Count = Field(

@@ -316,6 +316,7 @@ class _Coming:
                 length=self.wanted.size,
                 upload=self._upload,
                 verified=self._release,
+                durable=False,  # A manifest that names it makes it so; what a power cut undoes is fetched again.
             )
         except DigestInvalid as error:
             raise ContentMismatch(f"what upstream sends as blob {self.wanted.digest}: {error.detail}") from None

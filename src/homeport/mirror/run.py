@@ -231,7 +231,7 @@ class MirrorRun:
             choice=Picked(rule, tags),
         )
         label = None if rule.selector is None else rule.label
-        await parts.registry.db.write(_arrived, copy, place.tagged, label, parts.registry.clock.now())
+        await parts.registry.db.jot(_arrived, copy, place.tagged, label, parts.registry.clock.now())
         if copy.tag in place.theirs:
             self._result.theirs += 1
             return "somebody pushed another one here, and 'overwrite' is not set"

@@ -289,6 +289,8 @@ async def push(
     length: int | None = None,
     upload: str | None = None,
     verified: Callable[[], None] | None = None,
+    *,
+    durable: bool = True,
 ) -> Blob:
     """A whole blob in one request, of `length` bytes where that is known. Nobody could resume it: it needs no session.
 
@@ -305,7 +307,7 @@ async def push(
     registry.writing.add(upload)
     try:
         await _append(registry, origin, repository, upload, known, 0, chunks, digest)
-        return await _settle(registry, origin, repository, upload, known.epoch, digest, verified)
+        return await _settle(registry, origin, repository, upload, known.epoch, digest, verified, durable=durable)
     except BaseException:
         if known.epoch is not None:
             with suppress(DatabaseError):  # The row is forgotten later, as every one that does not move.
@@ -442,13 +444,15 @@ async def _settle(
     epoch: int | None,
     digest: Digest,
     verified: Callable[[], None] | None = None,
+    *,
+    durable: bool = True,
 ) -> Blob:
     """From bytes of an upload to a live blob of the repository; bytes that may not become one end it."""
     try:
         length = await _check_digest(registry, upload, digest)
         if verified is not None:
             verified()
-        return await _take_in(registry, origin, repository, upload, epoch, digest, length)
+        return await _take_in(registry, origin, repository, upload, epoch, digest, length, durable=durable)
     except (DigestInvalid, QuotaExceeded):
         await registry.db.write(_delete, origin, repository, upload)
         await registry.blobs.cancel(upload)
@@ -465,7 +469,15 @@ async def _check_digest(registry: Registry, upload: str, digest: Digest) -> int:
 
 
 async def _take_in(
-    registry: Registry, origin: Origin, repository: str, upload: str, epoch: int | None, digest: Digest, length: int
+    registry: Registry,
+    origin: Origin,
+    repository: str,
+    upload: str,
+    epoch: int | None,
+    digest: Digest,
+    length: int,
+    *,
+    durable: bool,
 ) -> Blob:
     present = await registry.db.jot(_hold, registry, repository, upload, epoch, digest, length)
     if present is not None and await registry.blobs.stat(present.location) == present.size:
@@ -476,7 +488,8 @@ async def _take_in(
             blob = Blob(digest, length, await registry.blobs.finish(upload, digest))
         except UploadMissing:
             raise BlobUploadUnknown(upload) from None
-    await registry.db.write(_offer, registry, origin, repository, upload, blob)
+    keep = registry.db.write if durable else registry.db.jot
+    await keep(_offer, registry, origin, repository, upload, blob)
     if blob is present:
         await registry.blobs.cancel(upload)
     return blob
