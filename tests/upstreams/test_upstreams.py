@@ -105,6 +105,18 @@ async def test_runs_stop_at_the_reserve_and_people_do_not(
     assert await people.head_manifest("1") is not None  # Which is no pull.
 
 
+async def test_a_run_says_what_it_really_leaves_of_a_small_quota(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts
+) -> None:
+    upstream.put(APP, artifacts.image(), "1")
+    upstream.quota = Quota(10, 5)
+    mirroring.configure(upstreams={upstream.host: {"reserve": 20}})
+    runs = await way(mirroring, upstream, Purpose.RUNS)
+    await runs.head_manifest("1")
+    with pytest.raises(QuotaSpent, match="5 of 10 pulls are left, and a run leaves 5 for people"):
+        await runs.get_manifest("1")
+
+
 async def test_a_quota_outlives_the_process(mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts) -> None:
     upstream.put(APP, artifacts.image(), "1")
     upstream.quota = Quota(100, 5)

@@ -106,13 +106,16 @@ class Budget:
         return max(0.0, until - self._clock.now())
 
     @property
-    def left_for_runs(self) -> int | None:
-        """The same without the reserve, which is at most half of a small quota."""
-        remaining = self.remaining
-        if remaining is None:
-            return None
+    def kept_for_people(self) -> int:
+        """What runs leave: the reserve, but at most half of a small quota."""
         most = self._known.pulls_max if self._known is not None else None
-        return max(0, remaining - (self.reserve if most is None else min(self.reserve, most // 2)))
+        return self.reserve if most is None else min(self.reserve, most // 2)
+
+    @property
+    def left_for_runs(self) -> int | None:
+        """The same as `remaining` without what is kept for people."""
+        remaining = self.remaining
+        return None if remaining is None else max(0, remaining - self.kept_for_people)
 
     @contextmanager
     def pull(self) -> Iterator[None]:

@@ -198,5 +198,5 @@ def _spent(budget: Budget, purpose: Purpose) -> str:
     most = standing.pulls_max if standing is not None else None
     of = "" if most is None else f" of {most}"
     if purpose is Purpose.RUNS and remaining:
-        return f"{budget.host}: {remaining}{of} pulls are left, and a run leaves {budget.reserve} for people"
+        return f"{budget.host}: {remaining}{of} pulls are left, and a run leaves {budget.kept_for_people} for people"
     return f"{budget.host}: no pull{of} is left for now"
