@@ -279,20 +279,26 @@ class Client(Asker):
         breaks_at = self._world.clock.below(len(data) + 1) if self._draw() < 0.1 else None
         began = self._world.clock.now()
         session.unanswered = True
-        size = await self._ask_of(
-            session,
-            f"append {offset}-{stop} to {session.upload[:6]}",
-            lambda origin: uploads.append(
-                self._registry,
-                self._sessions,
-                origin,
-                session.repository,
-                session.upload,
-                offset,
-                self._body(data, breaks_at=breaks_at),
-            ),
-            refusals=_INTERRUPTIONS | {QuotaExceeded: whatever},
-        )
+        try:
+            size = await self._ask_of(
+                session,
+                f"append {offset}-{stop} to {session.upload[:6]}",
+                lambda origin: uploads.append(
+                    self._registry,
+                    self._sessions,
+                    origin,
+                    session.repository,
+                    session.upload,
+                    offset,
+                    self._body(data, breaks_at=breaks_at),
+                ),
+                refusals=_INTERRUPTIONS | {QuotaExceeded: whatever},
+            )
+        except tuple(_INTERRUPTIONS):
+            raise
+        except BaseException:  # A quota may have cut it, whether or not the refusal reached the client.
+            session.moving.ended = min(session.moving.ended, began)
+            raise
         session.unanswered = False
         assert size == stop or self._may_be_gone(session), f"{session} has {size} bytes after {stop} came"
         session.moving.moves.append(Span(began, self._world.clock.now()))
