@@ -44,7 +44,17 @@ TESTING = "testing"
 LAZY: Mapping[str, tuple[str, ...]] = {
     "__main__.py": ("homeport.app",),  # The doors: what a verb asks the composition root for.
     "cli/mirror.py": ("homeport.cli.mirror_plan",),  # The two verbs that ask upstreams.
-    "cli/administration/opening.py": ("homeport.cli.administration.remote", "homeport.client"),  # With --server only.
+    # With --server only.
+    "cli/administration/opening.py": (
+        "homeport.cli.administration.remote",
+        "homeport.client",
+        "homeport.config.references",
+    ),
+    "cli/administration/local.py": ("homeport.notify",),  # What few verbs ask for.
+    "cli/context.py": ("homeport.config",),  # The settings: where a server runs, most verbs need none.
+    "cli/main.py": ("homeport.config.loading",),  # What explains that they are wrong.
+    "cli/options.py": ("homeport.config",),  # What checks a value, if one is given.
+    "cli/progress.py": ("homeport.cli.progress_bar",),  # On a terminal only.
 }
 
 FUNCTION_LINES_MAX = 70

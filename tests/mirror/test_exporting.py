@@ -7,8 +7,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport.config import Settings, load
 from homeport.config.document import Document
+from homeport.config.loading import load
+from homeport.config.settings import Settings
 from homeport.mirror import exporting
 from homeport.mirror.addresses import Source
 from homeport.mirror.exporting import Mirrored

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from homeport.kinds import Outcome
 from homeport.mirror import keeping
 from tests.mirror.artifacts import Artifacts

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from homeport.mirror import nodes
 from homeport.mirror.nodes import AddressUnknown, Door
 

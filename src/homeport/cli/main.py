@@ -20,11 +20,11 @@ from homeport.cli.output import EXIT_CODES, CommandError, Exit, Output
 from homeport.cli.verbs import Verbs
 from homeport.client.errors import ClientError
 from homeport.clock import SystemClock
-from homeport.config import ConfigError, SecretUnreadable, located, process_environment
+from homeport.config.environment import process_environment
+from homeport.config.errors import ConfigError, SecretUnreadable
 from homeport.db.database import DatabaseError
 from homeport.jobs.queue import JobError
-from homeport.notify.deliveries import DeliveryError
-from homeport.notify.targets import TargetUnknown
+from homeport.notify.errors import DeliveryError, TargetUnknown
 from homeport.oci.errors import RegistryError
 from homeport.secretstore.errors import SecretUnavailable
 from homeport.storage.blobstore import StorageError
@@ -119,6 +119,8 @@ def run(argv: Sequence[str], doors: Doors) -> int:
 
 def _explain(error: Exception, output: Output, config_file: Path | None) -> int:
     if isinstance(error, ConfigError):
+        from homeport.config.loading import located
+
         for problem in located(error.problems, config_file):
             output.note(str(problem))
         return Exit.WRONG

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from homeport import config
 from homeport.client.errors import ClientError
 from homeport.clock import rfc3339
+from homeport.config import settings as config
 from homeport.db.database import Transaction
 from homeport.jobs.summary import Failure
 from homeport.mirror import addresses, adoption, holdings, origins, plan

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from homeport import config
+from homeport.config import settings as config
 from homeport.db.database import Transaction
 from homeport.mirror import exporting, holdings, origins, remaining
 from homeport.mirror.addresses import Source

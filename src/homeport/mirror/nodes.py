@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from homeport.mirror.addresses import folder
 from homeport.oci.reference import DOCKER_HUB
 

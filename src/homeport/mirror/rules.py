@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from homeport import config
+from homeport.config import mirroring as config
 from homeport.config.mirroring import MirroredImage, TagSelection
 from homeport.mirror.addresses import Source
 from homeport.mirror.origins import TagOrigin

@@ -16,8 +16,9 @@ from typing import Any, Final, TypeAlias
 from pydantic import BaseModel, ValidationError
 
 from homeport.client.redaction import plain_text
-from homeport.config import ClientHost, MirroredImage, TagSelection, Upstream
 from homeport.config.document import Location
+from homeport.config.mirroring import MirroredImage, TagSelection, Upstream
+from homeport.config.settings import ClientHost
 from homeport.config.tree import written
 from homeport.oci.errors import RegistryError
 from homeport.oci.reference import Reference
