@@ -43,7 +43,8 @@ TESTING = "testing"
 #: that runs for something is over before all of Homeport is imported, so of that it imports what it needs.
 LAZY: Mapping[str, tuple[str, ...]] = {
     "__main__.py": ("homeport.app",),  # The doors: what a verb asks the composition root for.
-    "cli/mirror.py": ("homeport.cli.mirror_plan",),  # The two verbs that ask upstreams.
+    # What each verb but `run` works with.
+    "cli/mirror.py": ("homeport.cli.mirror_plan", "homeport.cli.mirror_standing", "homeport.cli.mirror_files"),
     # With --server only.
     "cli/administration/opening.py": (
         "homeport.cli.administration.remote",
@@ -52,7 +53,8 @@ LAZY: Mapping[str, tuple[str, ...]] = {
     ),
     "cli/administration/local.py": ("homeport.notify",),  # What few verbs ask for.
     "cli/context.py": ("homeport.config",),  # The settings: where a server runs, most verbs need none.
-    "cli/main.py": ("homeport.config.loading",),  # What explains that they are wrong.
+    # What explains that they are wrong; what only `--version` asks for.
+    "cli/main.py": ("homeport.config.loading", "importlib.metadata"),
     "cli/options.py": ("homeport.config",),  # What checks a value, if one is given.
     "cli/progress.py": ("homeport.cli.progress_bar",),  # On a terminal only.
 }

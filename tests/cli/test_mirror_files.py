@@ -5,6 +5,8 @@ import tomllib
 
 import yaml
 
+from homeport.cli.mirror import ENGINES
+from homeport.mirror import nodes
 from tests.cli.tools import CommandLine
 
 REGSYNC = """\
@@ -90,3 +92,7 @@ def test_what_has_to_be_known_for_a_node(cli: CommandLine) -> None:
     (cli.folder / "homeport.yaml").write_text("server: {listen: '0.0.0.0:5000'}")
     refused = cli.run_here("mirror", "client-config", "podman", "--upstream", "quay.io", code=2)
     assert "say with --url" in refused.err
+
+
+def test_every_kind_of_node_that_a_file_can_be_made_for_can_be_asked_for() -> None:
+    assert tuple(nodes.WRITERS) == ENGINES

@@ -116,10 +116,10 @@ class Context:
 
     def data_folder(self) -> Path | None:
         """The data folder of `settings`, which are not built for it; None where only they can tell."""
-        from homeport.config.place import data_folder
-
         if (data := getattr(self.arguments, "data", None)) is not None:
             return Path(data)
+        from homeport.config.place import data_folder
+
         return data_folder(self.config_file, self.environ)
 
     @property
