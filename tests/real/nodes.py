@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.client.servers import DockerRegistry, free_port
-from tests.real.clients import Docker, Sandbox, digest_in
-from tests.real.engines import Containerd, DockerEngine
+from tests.real.clients import Docker, Sandbox, digest_in, digests_in
+from tests.real.engines import Buildkitd, Containerd, Daemon, DockerEngine
 from tests.real.layouts import Layout
 from tests.real.proxies import NamingProxy
 from tests.support.certificates import Authority
@@ -35,13 +35,13 @@ NOWHERE = "http://127.0.0.1:9"
 class Behind:
     """A Homeport that caches two upstreams: Debian's docker-registry as Docker Hub, and another Homeport."""
 
-    def __init__(self, folder: Path, layout: Layout, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, layout: Layout, stack: ExitStack, *, tls: bool) -> None:
         self._hub = DockerRegistry.start(_made(folder / "hub"), tls=True, names=(HUB_ADDRESS.partition(":")[0],))
         stack.callback(self._hub.stop)
         self._quay = Homeport(_made(folder / "quay"))
         certificate = Authority(self._quay.folder).issue(hosts=("127.0.0.1", "localhost", QUAY))
-        tls = {"certificate": str(certificate.certificate), "key": str(certificate.key)}
-        self._quay.start({"server": {"tls": tls}, "access": {"anonymous": ["pull", "push"]}})
+        files = {"certificate": str(certificate.certificate), "key": str(certificate.key)}
+        self._quay.start({"server": {"tls": files}, "access": {"anonymous": ["pull", "push"]}})
         stack.callback(self._quay.kill)
         ports = {HUB_ADDRESS: _port(self._hub.host), f"{QUAY}:443": _port(self._quay.host)}
         self.proxy = stack.enter_context(NamingProxy(ports))
@@ -53,7 +53,7 @@ class Behind:
             access = ("--dest-no-creds", "--dest-tls-verify=false")
             pushing.run(need("skopeo"), "copy", "--all", *access, f"oci:{layout.folder}:1", to)
         self.server = Homeport(_made(folder / "homeport"))
-        self.server.start(self.config())
+        self.server.start(self.config(), tls=tls)
         stack.callback(self.server.kill)
 
     def config(self) -> Config:
@@ -71,6 +71,7 @@ class Behind:
         """What `homeport mirror client-config` prints for such a node, by the path that it names."""
         command = [sys.executable, "-m", "homeport", "mirror", "client-config", which, "--json"]
         command += ["--config", str(self.server.folder / "homeport.yaml"), "--url", self.server.url]
+        command += ["--ca", str(self.server.ca)] if self.server.ca else []
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return {file["path"]: file["content"] for file in json.loads(done.stdout)["files"]}
 
@@ -152,11 +153,32 @@ class ContainerdNode:
         return self._sandbox.run(*self._command, *arguments)
 
 
+class BuildkitNode:
+    """buildkitd, which gets an image when something is built on it."""
+
+    images = BOTH
+
+    def __init__(self, buildkitd: Buildkitd, sandbox: Sandbox) -> None:
+        self._command = (need("buildctl"), "--addr", f"unix://{buildkitd.socket}")
+        self._sandbox = sandbox
+
+    def pull(self, reference: str) -> set[str]:
+        (self._sandbox.folder / "Dockerfile").write_text(f"FROM {reference}\nCOPY Dockerfile /\n")
+        given = ("--local", "context=.", "--local", "dockerfile=.", "--progress", "plain")
+        return digests_in(self._run("build", "--frontend", "dockerfile.v0", *given))
+
+    def forget(self, _reference: str) -> None:
+        self._run("prune", "--all")
+
+    def _run(self, *arguments: str) -> str:
+        return self._sandbox.run(*self._command, *arguments)
+
+
 @contextmanager
-def behind(folder: Path, layout: Layout) -> Iterator[Behind]:
+def behind(folder: Path, layout: Layout, *, tls: bool = False) -> Iterator[Behind]:
     """Everything that is not the node."""
     with ExitStack() as stack:
-        yield Behind(folder, layout, stack)
+        yield Behind(folder, layout, stack, tls=tls)
 
 
 @contextmanager
@@ -175,6 +197,12 @@ def node(name: str, behind: Behind, folder: Path) -> Iterator[Node]:
             containerd.environment = _without_the_world()
             with _running(containerd):
                 yield ContainerdNode(containerd, sandbox, behind)
+        case "buildkit":
+            (content,) = behind.files("buildkit").values()
+            buildkitd = Buildkitd(content)
+            buildkitd.environment = _without_the_world()
+            with _running(buildkitd):
+                yield BuildkitNode(buildkitd, sandbox)
         case _:
             yield PodmanNode(name, sandbox, behind)
 
@@ -193,7 +221,7 @@ def _engine(name: str, behind: Behind, folder: Path) -> Iterator[DockerEngine]:
 
 
 @contextmanager
-def _running(daemon: DockerEngine | Containerd) -> Iterator[None]:
+def _running(daemon: Daemon) -> Iterator[None]:
     daemon.start()
     try:
         yield
