@@ -1,7 +1,8 @@
 """Nodes whose images come through Homeport's cache, each set up by the files that Homeport prints for it.
 
 Their upstreams are registries on this machine that Homeport reaches by their real names through an HTTP proxy, as in
-many a company's network. Nothing else reaches them: a node that gets an image has it from Homeport.
+many a company's network. Nothing else reaches them: a node that gets an image has it from Homeport, unless the test
+lets it use that proxy as well.
 """
 
 import json
@@ -28,8 +29,8 @@ QUAY = "quay.io"
 #: An image of each. Neither is really there, so nobody can have it from there.
 HUB_IMAGE, QUAY_IMAGE = "library/homeport-node", "homeport-team/node"
 BOTH: tuple[str, ...] = (f"{HUB}/{HUB_IMAGE}:1", f"{QUAY}/{QUAY_IMAGE}:1")
-#: A port at which nobody listens: where a node's own way to the world leads.
-NOWHERE = "http://127.0.0.1:9"
+#: A node's own way to the world: a port at which nobody listens.
+NOWHERE: Mapping[str, str] = {"HTTPS_PROXY": "http://127.0.0.1:9"}
 
 
 class Behind:
@@ -46,6 +47,10 @@ class Behind:
         ports = {HUB_ADDRESS: _port(self._hub.host), f"{QUAY}:443": _port(self._quay.host)}
         self.proxy = stack.enter_context(NamingProxy(ports))
         self.authorities = [str(self._hub.ca), str(certificate.ca)]
+        trusted = folder / "authorities.pem"
+        trusted.write_text("".join(Path(file).read_text() for file in self.authorities))
+        #: A node's own way to the upstreams.
+        self.world: Mapping[str, str] = {"HTTPS_PROXY": f"http://{self.proxy.host}", "SSL_CERT_FILE": str(trusted)}
         self.digest = layout.digest
         pushing = Sandbox(folder / "pushing")
         for host, image in ((self._hub.host, HUB_IMAGE), (self._quay.host, QUAY_IMAGE)):
@@ -182,55 +187,48 @@ def behind(folder: Path, layout: Layout, *, tls: bool = False) -> Iterator[Behin
 
 
 @contextmanager
-def node(name: str, behind: Behind, folder: Path) -> Iterator[Node]:
-    """The node of this name."""
+def node(name: str, behind: Behind, folder: Path, world: Mapping[str, str] = NOWHERE) -> Iterator[Node]:
+    """The node of this name, whose own way to the world is `world`."""
     sandbox = Sandbox(folder / name)
-    sandbox.environment |= {"HTTPS_PROXY": NOWHERE}
+    sandbox.environment |= world
     match name:
         case "debian-docker" | "docker":
-            with _engine(name, behind, folder / "etc") as engine:
+            engine = _engine(name, behind, folder / "etc")
+            with _running(engine, world):
                 docker = Docker(name, engine, sandbox, Path())
                 images = BOTH if name == "docker" else BOTH[:1]
                 yield DockerNode(docker, *images)
         case "ctr":
             containerd = Containerd()
-            containerd.environment = _without_the_world()
-            with _running(containerd):
+            with _running(containerd, world):
                 yield ContainerdNode(containerd, sandbox, behind)
         case "buildkit":
             (content,) = behind.files("buildkit").values()
             buildkitd = Buildkitd(content)
-            buildkitd.environment = _without_the_world()
-            with _running(buildkitd):
+            with _running(buildkitd, world):
                 yield BuildkitNode(buildkitd, sandbox)
         case _:
             yield PodmanNode(name, sandbox, behind)
 
 
-@contextmanager
-def _engine(name: str, behind: Behind, folder: Path) -> Iterator[DockerEngine]:
+def _engine(name: str, behind: Behind, folder: Path) -> DockerEngine:
     files = behind.files("docker")
     engine = DockerEngine(
         {"docker": "dockerd"}.get(name, "debian-dockerd"), json.loads(files.pop("/etc/docker/daemon.json"))
     )
     _write(files, "/etc/docker", _made(folder))
     engine.replaced = {"/etc/docker": folder}
-    engine.environment = _without_the_world()
-    with _running(engine):
-        yield engine
+    return engine
 
 
 @contextmanager
-def _running(daemon: Daemon) -> Iterator[None]:
+def _running(daemon: Daemon, world: Mapping[str, str]) -> Iterator[None]:
+    daemon.environment = {**os.environ, **world}
     daemon.start()
     try:
         yield
     finally:
         daemon.stop()
-
-
-def _without_the_world() -> Mapping[str, str]:
-    return {**os.environ, "HTTPS_PROXY": NOWHERE}
 
 
 def _write(files: Mapping[str, str], root: str, folder: Path) -> None:

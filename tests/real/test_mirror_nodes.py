@@ -43,6 +43,14 @@ def test_a_node_trusts_the_authority_that_its_file_names(name: str, layout: Layo
             assert behind.digest in node.pull(image)
 
 
+@pytest.mark.parametrize("name", ["debian-docker", "docker", "podman", "ctr", "buildkit"])
+def test_a_node_asks_upstream_itself_when_homeport_does_not_answer(name: str, behind: Behind, tmp_path: Path) -> None:
+    with nodes.node(name, behind, tmp_path, behind.world) as node:
+        behind.server.kill()
+        for image in node.images:
+            assert behind.digest in node.pull(image)
+
+
 @pytest.mark.parametrize("name", ["debian-docker", "docker"])
 def test_the_cache_is_pulled_from_by_its_own_name(name: str, behind: Behind, clients: Clients) -> None:
     """Without any settings of the node."""
