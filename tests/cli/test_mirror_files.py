@@ -63,7 +63,8 @@ def test_one_file_for_a_node_is_printed_as_it_goes_there(cli: CommandLine) -> No
     ran = cli.run("mirror", "client-config", "docker")
     assert json.loads(ran.out) == {"registry-mirrors": ["https://registry.lan/mirror"]}
     assert "goes to /etc/docker/daemon.json on the node" in ran.err
-    assert tomllib.loads(cli.run_here("mirror", "client-config", "buildkit").out)["registry"].keys() == {"docker.io"}
+    (named, *_) = tomllib.loads(cli.run_here("mirror", "client-config", "buildkit").out)["registry"]
+    assert named == "docker.io"
 
 
 def test_several_files_for_a_node(cli: CommandLine) -> None:
