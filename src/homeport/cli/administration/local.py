@@ -23,7 +23,7 @@ from homeport.jobs.work import FORMS, Form
 from homeport.storage.datafolder import DataFolder
 
 #: How often is looked whether something has happened. It costs a point read.
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.02
 _PAGE = 1_000
 
 
