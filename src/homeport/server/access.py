@@ -8,8 +8,8 @@ Sources: Docker's token authentication specification; RFC 6750, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NoReturn
+from collections.abc import Awaitable, Iterable
+from typing import NoReturn, TypeVar
 
 from homeport.auth.actors import Actor
 from homeport.auth.permissions import Policy, Right, held, is_upstreams, may, unscoped
@@ -22,6 +22,8 @@ from homeport.server.proxies import base_url
 
 #: The name of the service in challenges and the audience of its tokens.
 SERVICE = "homeport"
+
+T = TypeVar("T")
 
 _SCOPE_ACTIONS = {Right.PULL: "pull", Right.PUSH: "pull,push", Right.DELETE: "delete", Right.ADMIN: "*"}
 
@@ -56,6 +58,17 @@ async def require(call: Call, *needed: Right) -> None:
     as_anybody = found.pulls_as_anybody and Right.PULL in needed
     if as_anybody and await call.registry.db.read(visibility.is_private, call.repository):
         _refuse(call, needed)
+
+
+async def from_cache(call: Call, answer: Awaitable[T]) -> T:
+    """What the cache answers, if the caller may have it.
+
+    Who may is asked before the cache is, and again here: only since upstream was asked it may be known that it does not
+    show the repository to everybody.
+    """
+    found = await answer
+    await require(call, Right.PULL)
+    return found
 
 
 def shown(tx: Transaction, policy: Policy, actor: Actor, repository: str) -> bool:

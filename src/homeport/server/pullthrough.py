@@ -1,7 +1,6 @@
 """What the handlers ask of the pull-through cache, and how what it says beside an answer is told.
 
-`mirror/cache.py` is what answers. Holds: who may is asked before the cache is, and again when it has answered, since it
-may only know now that upstream does not show the repository to everybody.
+`mirror/cache.py` is what answers. Holds: no answer reaches a client but by `server/access.py::from_cache`.
 """
 
 from __future__ import annotations

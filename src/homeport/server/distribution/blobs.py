@@ -10,7 +10,7 @@ from homeport.oci.errors import BlobUnknown, RangeInvalid
 from homeport.registry import blobs
 from homeport.registry.blobs import Blob
 from homeport.server import failures, ranges
-from homeport.server.access import require
+from homeport.server.access import from_cache, require
 from homeport.server.conditions import is_known, range_applies
 from homeport.server.context import Call
 from homeport.server.http import Headers, Response
@@ -24,8 +24,7 @@ async def get(call: Call) -> Response:
     await require(call, Right.PULL)
     digest = Digest.parse(call.reference)
     if (cache := call.cache) is not None:
-        found = await cache.blob(call.repository, digest)
-        await require(call, Right.PULL)  # Whether everybody may see it is known since upstream was asked.
+        found = await from_cache(call, cache.blob(call.repository, digest))
         if not isinstance(found, Blob):
             return _coming(call, digest, found)
         blob = found
@@ -83,8 +82,7 @@ async def _check_whole(call: Call, blob: Blob) -> None:
 
 async def _head_through(call: Call, cache: PullThrough, digest: Digest) -> Response:
     """HEAD of a blob that upstream has, which is not fetched for that."""
-    size = await cache.blob_size(call.repository, digest)
-    await require(call, Right.PULL)  # Whether everybody may see it is known since upstream was asked.
+    size = await from_cache(call, cache.blob_size(call.repository, digest))
     headers = _headers(digest)
     if is_known(call.request, digest):
         return Response(304, headers)
