@@ -23,9 +23,9 @@ from homeport.jobs.work import Run
 from homeport.mirror import brake, holdings, keeping, leaving, origins, remaining, side_by_side, sightings
 from homeport.mirror.addresses import Source
 from homeport.mirror.answering import Answering
-from homeport.mirror.decisions import Decided, Decider
 from homeport.mirror.fetching import Fetches
 from homeport.mirror.plan import Departure, Departures
+from homeport.mirror.planning import Decided, Planner
 from homeport.mirror.publicity import Publicity, manifest_shown
 from homeport.mirror.remaining import Copy
 from homeport.mirror.rules import FOLLOWED, Rule, followed
@@ -136,8 +136,8 @@ class MirrorRun:
     async def _decide(self) -> Decided:
         parts, run, result = self._parts, self._run, self._result
         await run.progress(0, None, text="asking upstreams")
-        decider = Decider(parts.registry, parts.upstreams, parts.settings, self._answering, quiet=False)
-        decided = await decider.decide(self._rules, follow=self._follow, everything=self._everything)
+        planner = Planner(parts.registry, parts.upstreams, parts.settings, self._answering, quiet=False)
+        decided = await planner.decide(self._rules, follow=self._follow, everything=self._everything)
         self._by_label = {rule.label: rule for rule in decided.rules}
         result.checked += decided.checked
         result.unchanged += decided.unchanged

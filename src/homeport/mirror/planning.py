@@ -111,7 +111,7 @@ class Decided:
         self.failures.append(Failure(what, why))
 
 
-class Decider:
+class Planner:
     """One look at everything that the rules mean."""
 
     def __init__(
