@@ -23,7 +23,7 @@ from homeport.mirror.publicity import Publicity
 from homeport.mirror.sightings import Sighting
 from homeport.observe import Log
 from homeport.oci.digest import Digest
-from homeport.registry import blobs, visibility
+from homeport.registry import blobs, privacy
 from homeport.registry.blobs import Blob
 from homeport.secretstore.store import SecretStore
 from homeport.storage.blobstore import BlobStore
@@ -152,7 +152,7 @@ class Caching(Cleaning):
         return (await self.registry.db.read(sightings.of_tags, self.source, [tag])).get(tag)
 
     async def is_private(self) -> bool:
-        return await self.registry.db.read(visibility.is_private, self.name)
+        return await self.registry.db.read(privacy.is_private, self.name)
 
     async def holds(self, digest: Digest, name: str | None = None) -> bool:
         return await self.registry.db.read(blobs.find, name or self.name, digest) is not None

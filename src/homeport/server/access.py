@@ -15,7 +15,7 @@ from homeport.auth.actors import Actor
 from homeport.auth.permissions import Policy, Right, held, is_upstreams, may, unscoped
 from homeport.db.database import Transaction
 from homeport.oci.errors import Denied, NotANode, Unauthorized, UpstreamsName
-from homeport.registry import visibility
+from homeport.registry import privacy
 from homeport.server.context import Call, Context
 from homeport.server.http import Headers, Request
 from homeport.server.proxies import base_url
@@ -56,7 +56,7 @@ async def require(call: Call, *needed: Right) -> None:
         if right not in found.rights:
             _refuse(call, needed)
     as_anybody = found.pulls_as_anybody and Right.PULL in needed
-    if as_anybody and await call.registry.db.read(visibility.is_private, call.repository):
+    if as_anybody and await call.registry.db.read(privacy.is_private, call.repository):
         _refuse(call, needed)
 
 
@@ -78,7 +78,7 @@ def shown(tx: Transaction, policy: Policy, actor: Actor, repository: str) -> boo
     holds here, too.
     """
     found = held(policy, unscoped(actor), repository)
-    return Right.PULL in found.rights and not (found.pulls_as_anybody and visibility.is_private(tx, repository))
+    return Right.PULL in found.rights and not (found.pulls_as_anybody and privacy.is_private(tx, repository))
 
 
 def _refuse(call: Call, needed: tuple[Right, ...]) -> NoReturn:

@@ -41,7 +41,7 @@ class Coming(Protocol):
 class PullThrough(Protocol):
     """Serves repositories of other registries as ours, and fetches what is not here.
 
-    What upstream does not show to everybody is private (`registry/visibility.py`) before any of these returns.
+    What upstream does not show to everybody is private (`registry/privacy.py`) before any of these returns.
     """
 
     def covers(self, repository: str) -> bool:
