@@ -12,7 +12,7 @@ from homeport.mirror import read_ahead
 from homeport.mirror.holdings import NESTING_MAX, wanted_children
 from homeport.mirror.remaining import Copy
 from homeport.mirror.rules import Rule
-from homeport.mirror.transfer import Upstream
+from homeport.mirror.transfer import UpstreamEnd
 from homeport.oci import manifest as oci_manifest
 from homeport.oci.digest import Digest
 from homeport.oci.manifest import Manifest
@@ -67,7 +67,7 @@ class Estimate:
             return
         if known is None:
             upstream = await self._upstreams.repository(copy.source.host, copy.source.repository, Purpose.RUNS)
-            known = (await Upstream(self._registry, copy.repository, upstream).get_manifest(digest)).manifest
+            known = (await UpstreamEnd(self._registry, copy.repository, upstream).get_manifest(digest)).manifest
             cost.pulls += 1
         parts = [each for each in known.references if each.must_be_held and not each.is_manifest]
         for part in parts:

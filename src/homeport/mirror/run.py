@@ -29,7 +29,7 @@ from homeport.mirror.planning import Decided, Planner
 from homeport.mirror.publicity import Publicity, manifest_shown
 from homeport.mirror.remaining import Copy
 from homeport.mirror.rules import FOLLOWED, Rule, followed
-from homeport.mirror.transfer import Picked, Repository, Upstream, Watching
+from homeport.mirror.transfer import OurEnd, Picked, UpstreamEnd, Watching
 from homeport.oci import platforms
 from homeport.oci.digest import Digest
 from homeport.oci.errors import RegistryError
@@ -195,8 +195,8 @@ class MirrorRun:
         upstream = await parts.upstreams.repository(copy.source.host, copy.source.repository, Purpose.RUNS)
         shown = manifest_shown(copy.source_tag)
         shared = await parts.publicity.settle(copy.source, copy.repository, shown, Purpose.RUNS)
-        source = Upstream(parts.registry, copy.repository, upstream)
-        place = Repository(
+        source = UpstreamEnd(parts.registry, copy.repository, upstream)
+        destination = OurEnd(
             parts.registry,
             parts.fetches,
             self._origin,
@@ -206,7 +206,7 @@ class MirrorRun:
             shared=shared,
             overwrite=rule.overwrite,
         )
-        watching = Watching(place)
+        watching = Watching(destination)
         digest = copy.digest
         try:
             root = await source.get_manifest(digest)
@@ -224,15 +224,15 @@ class MirrorRun:
         await copying.copy(
             source,
             digest,
-            place,
+            destination,
             copy.tag,
             referrers=rule.referrers,
             observer=watching,
             choice=Picked(rule, tags),
         )
         label = None if rule.selector is None else rule.label
-        await parts.registry.db.jot(_arrived, copy, place.tagged, label, parts.registry.clock.now())
-        if copy.tag in place.theirs:
+        await parts.registry.db.jot(_arrived, copy, destination.tagged, label, parts.registry.clock.now())
+        if copy.tag in destination.theirs:
             self._result.theirs += 1
             return "somebody pushed another one here, and 'overwrite' is not set"
         self._result.copied += 1

@@ -20,7 +20,7 @@ from homeport.mirror.ages import Ages
 from homeport.mirror.answering import Answering
 from homeport.mirror.holdings import Lack
 from homeport.mirror.origins import TagOrigin
-from homeport.mirror.plan import Seen, Upstream
+from homeport.mirror.plan import Seen, UpstreamTags
 from homeport.mirror.rules import Rule
 from homeport.mirror.selection import Selected, referrer_wanted, select
 from homeport.oci import companions, patterns
@@ -46,7 +46,7 @@ class Look:
     source: Source
     #: Where it is put.
     repository: str
-    upstream: Upstream = field(default_factory=lambda: Upstream(None))
+    upstream: UpstreamTags = field(default_factory=lambda: UpstreamTags(None))
     selected: tuple[str, ...] = ()
     why_not: Mapping[str, str] = field(default_factory=dict)
     seen: dict[str, Seen] = field(default_factory=dict)
@@ -130,7 +130,7 @@ class Survey:
         known = {origin.source_tag for origin in look.origins.values()}
         asked = {*look.selected, *((known - names) if names is not None else ())}
         absent = await self._heads(look, upstream, sorted(asked - look.seen.keys()))
-        look.upstream = Upstream(None if look.braked else names, frozenset(look.seen), frozenset(absent))
+        look.upstream = UpstreamTags(None if look.braked else names, frozenset(look.seen), frozenset(absent))
         for tag in look.selected:
             if tag in absent and tag not in known:
                 look.failed(tag, "upstream has no such tag")
@@ -147,7 +147,7 @@ class Survey:
             if not error.code:  # Something before the registry says so, such as a proxy.
                 raise
             self._answering.answered(look.source.host)
-            look.upstream = Upstream(None, is_gone=True)
+            look.upstream = UpstreamTags(None, is_gone=True)
             if not look.origins:
                 look.failed(None, str(error))
             return None
