@@ -146,7 +146,8 @@ class Caching(Cleaning):
     async def record(self, tag: str, digest: Digest, found_by: FoundBy, image: str | None) -> None:
         """Have it written down that the tag came so."""
         now = self.clock.now()
-        await self.registry.db.write(origins.record, self.name, tag, self.source, tag, digest, found_by, image, now)
+        origin = TagOrigin(self.name, tag, self.source, tag, digest, found_by, image, now)
+        await self.registry.db.write(origins.record, origin)
 
     async def sighting(self, tag: str) -> Sighting | None:
         return (await self.registry.db.read(sightings.of_tags, self.source, [tag])).get(tag)

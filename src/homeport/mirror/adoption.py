@@ -120,9 +120,7 @@ def record(tx: Transaction, found: list[Adopted], now: float) -> int:
     count = 0
     for each in origins_of(found, now):
         if holdings.tags(tx, each.repository).get(each.tag) == each.digest:
-            origins.record(
-                tx, each.repository, each.tag, each.source, each.source_tag, each.digest, each.found_by, each.image, now
-            )
+            origins.record(tx, each)
             count += 1
     return count
 

@@ -458,5 +458,6 @@ def _follow(tx: Transaction, registry: Registry, cached: Cached, tag: str, diges
     # What is followed goes on being that: it does not go when nobody pulls it.
     is_followed = stored is not None and before is not None and before.image is None
     found_by = before.found_by if before is not None and is_followed else "cache"
-    origins.record(tx, cached.repository, tag, cached.source, tag, digest, found_by, None, registry.clock.now())
+    now = registry.clock.now()
+    origins.record(tx, TagOrigin(cached.repository, tag, cached.source, tag, digest, found_by, None, now))
     return manifests.by_digest(tx, cached.repository, digest)

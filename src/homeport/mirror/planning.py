@@ -28,7 +28,6 @@ from homeport.mirror.remaining import Copy
 from homeport.mirror.rules import Rule, followed
 from homeport.mirror.survey import Look, Survey
 from homeport.oci import companions, patterns
-from homeport.oci.digest import Digest
 from homeport.oci.errors import NameInvalid
 from homeport.oci.reference import DOCKER_HUB
 from homeport.registry.registry import Registry
@@ -39,19 +38,6 @@ _LOOKS_AT_ONCE: Final = 8
 _PAGE: Final = 1_000
 #: How many repositories of ours are followed.
 FOLLOWED_MAX: Final = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Same:
-    """A tag of ours that is what upstream has, which nobody had written down."""
-
-    repository: str
-    tag: str
-    source: Source
-    source_tag: str
-    digest: Digest
-    found_by: FoundBy
-    image: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +73,8 @@ class Decided:
 
     rules: list[Rule] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
-    same: list[Same] = field(default_factory=list)
+    #: Of tags of ours that are what upstream has, and of which nobody had written that down.
+    same: list[TagOrigin] = field(default_factory=list)
     waiting: list[Told] = field(default_factory=list)
     theirs: list[Told] = field(default_factory=list)
     braked: list[Braked] = field(default_factory=list)
@@ -320,7 +307,8 @@ class Planner:
                 origin = here.origin if here is not None else None
                 if origin is None or (origin.source, origin.digest, origin.image) != (look.source, seen.digest, image):
                     by: FoundBy = "name" if image is None else "mirror"
-                    decided.same.append(Same(look.repository, tag, look.source, tag, seen.digest, by, image))
+                    now = self._registry.clock.now()
+                    decided.same.append(TagOrigin(look.repository, tag, look.source, tag, seen.digest, by, image, now))
             case "copy":
                 decided.copies.append(Copy(look.repository, tag, rule.label, look.source, tag, seen.digest, step.why))
             case "wait":

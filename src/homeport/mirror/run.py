@@ -24,6 +24,7 @@ from homeport.mirror import brake, holdings, keeping, leaving, origins, remainin
 from homeport.mirror.addresses import Source
 from homeport.mirror.answering import Answering
 from homeport.mirror.fetching import Fetches
+from homeport.mirror.origins import TagOrigin
 from homeport.mirror.plan import Departure, Departures
 from homeport.mirror.planning import Decided, Planner
 from homeport.mirror.publicity import Publicity, manifest_shown
@@ -318,9 +319,7 @@ def _plan(tx: Transaction, run: int, decided: Decided, kept: Iterable[str] | Non
         remaining.keep_only(tx, kept)
     remaining.replace(tx, run, decided.copies, decided.settled, now)
     for each in decided.same:
-        origins.record(
-            tx, each.repository, each.tag, each.source, each.source_tag, each.digest, each.found_by, each.image, now
-        )
+        origins.record(tx, each)
 
 
 def _believe(tx: Transaction, lists: Mapping[Source, int], braked: Container[Source], now: float) -> None:
@@ -335,7 +334,7 @@ def _arrived(tx: Transaction, copy: Copy, tagged: Mapping[str, Digest], image: s
     """The tags point at what upstream has: where they came from, and that this one is not left to copy."""
     for tag, digest in tagged.items():
         source_tag = copy.source_tag if tag == copy.tag else tag
-        origins.record(tx, copy.repository, tag, copy.source, source_tag, digest, "mirror", image, now)
+        origins.record(tx, TagOrigin(copy.repository, tag, copy.source, source_tag, digest, "mirror", image, now))
     remaining.done(tx, copy.repository, copy.tag)
 
 
