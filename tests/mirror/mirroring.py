@@ -130,7 +130,7 @@ class Mirroring(World):
 
     async def plan(self) -> Decided:
         """What a run would do now."""
-        planner = Planner(self.registry, self.upstreams, lambda: self.settings, quiet=True)
+        planner = Planner(self.registry, self.upstreams, self.settings, quiet=True)
         follow = self.settings.mirror.follow
         return await planner.decide(rules_of(self.settings.mirror), follow=follow, everything=True)
 

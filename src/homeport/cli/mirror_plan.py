@@ -54,7 +54,7 @@ async def print_plan(context: Context) -> int:
         context.output.note(job.NOTHING)
     async with _services(context) as services:
         parts = services.mirror
-        planner = Planner(parts.registry, parts.upstreams, parts.settings, quiet=True)
+        planner = Planner(parts.registry, parts.upstreams, parts.settings(), quiet=True)
         follow = settings.mirror.follow and name is None
         decided = await planner.decide(wanted, follow=follow, everything=name is None)
         costs = await _costs(services, decided, reads=context.arguments.sizes)

@@ -82,11 +82,10 @@ class Adoption:
         if source is None or not tags:
             return []
         try:
-            self._answering.check(source.host)
-            upstream = await self._upstreams.repository(source.host, source.repository, Purpose.RUNS)
-            return [await self._tag(repository, tag, digest, source, upstream) for tag, digest in tags.items()]
+            with self._answering.asking(source.host):
+                upstream = await self._upstreams.repository(*source, Purpose.RUNS)
+                return [await self._tag(repository, tag, digest, source, upstream) for tag, digest in tags.items()]
         except ClientError as error:
-            self._answering.failed(source.host, error)
             self.failures.append(Failure(repository, str(error)))
             return []
 

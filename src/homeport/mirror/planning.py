@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -105,14 +105,14 @@ class Planner:
         self,
         registry: Registry,
         upstreams: Upstreams,
-        settings: Callable[[], config.Settings],
+        settings: config.Settings,
         answering: Answering | None = None,
         *,
         quiet: bool,
     ) -> None:
         self._registry = registry
         self._upstreams = upstreams
-        self._settings = settings()
+        self._settings = settings
         self._quiet = quiet
         self._answering = answering or Answering()
         self._survey = Survey(registry, upstreams, self._answering, quiet=quiet)
@@ -249,7 +249,6 @@ class Planner:
             if await self._survey.offers_any(look, lacking):
                 return Step("copy", "parts of it are missing")
         except ClientError as error:
-            self._answering.failed(look.source.host, error)
             look.failed(tag, str(error))
         return Step("same", "as much of it is here as upstream has")
 
@@ -270,7 +269,11 @@ class Planner:
                 self._take(look, tag, weighed.steps[tag], weighed.here.get(tag))
         if look.upstream.tags is not None:
             decided.tags[look.source] = look.upstream.tags
-        now = self._registry.clock.now()
+        self._weigh_departures(look)
+
+    def _weigh_departures(self, look: Look) -> None:
+        """Decide about what came from there before, and whether its list is believed."""
+        decided, now = self._decided, self._registry.clock.now()
         # Of a list that is not believed nothing is selected; what came back is back all the same.
         known = {origin.source_tag for origin in look.origins.values()}
         meant = set(look.selected) if look.braked is None else known

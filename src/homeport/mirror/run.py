@@ -137,7 +137,7 @@ class MirrorRun:
     async def _decide(self) -> Decided:
         parts, run, result = self._parts, self._run, self._result
         await run.progress(0, None, text="asking upstreams")
-        planner = Planner(parts.registry, parts.upstreams, parts.settings, self._answering, quiet=False)
+        planner = Planner(parts.registry, parts.upstreams, parts.settings(), self._answering, quiet=False)
         decided = await planner.decide(self._rules, follow=self._follow, everything=self._everything)
         self._by_label = {rule.label: rule for rule in decided.rules}
         result.checked += decided.checked

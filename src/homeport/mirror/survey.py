@@ -87,17 +87,13 @@ class Survey:
             return [Source(rule.host, rule.repositories)]
         known = await self._registry.db.read(origins.sources, rule.label, REPOSITORIES_MAX)
         found = {source for source in known if rule.means(source)}
-        self._answering.check(rule.host)
-        try:
+        with self._answering.asking(rule.host):
             repository = await self._upstreams.repository(rule.host, "-", Purpose.RUNS)
             async for name in repository.remote.catalog():
                 if is_repository(name) and patterns.matches(rule.repositories, name):
                     found.add(Source(rule.host, name))
                 if len(found) > REPOSITORIES_MAX:
                     raise ClientError(f"{rule.host}: more than {REPOSITORIES_MAX} repositories are {rule.repositories}")
-        except ClientError as error:
-            self._answering.failed(rule.host, error)
-            raise
         return sorted(found)
 
     async def look(self, rule: Rule, source: Source) -> Look:
@@ -113,11 +109,10 @@ class Survey:
         look.known = {**self.found.get(repository, {}), **written}
         look.origins = await self._registry.db.read(_origins, look)
         try:
-            self._answering.check(source.host)
-            upstream = await self._upstreams.repository(source.host, source.repository, Purpose.RUNS)
-            await self._ask(look, upstream)
+            with self._answering.asking(source.host):
+                upstream = await self._upstreams.repository(*source, Purpose.RUNS)
+                await self._ask(look, upstream)
         except ClientError as error:
-            self._answering.failed(source.host, error)
             look.failed(None, str(error))
             look.answered = False
         return look
@@ -191,10 +186,9 @@ class Survey:
 
         async def ask(tag: str) -> None:
             try:
-                self._answering.check(look.source.host)
-                head = await upstream.head_manifest(tag)
+                with self._answering.asking(look.source.host):
+                    head = await upstream.head_manifest(tag)
             except ClientError as error:
-                self._answering.failed(look.source.host, error)
                 look.failed(tag, str(error))
             else:
                 self._answering.answered(look.source.host)
@@ -219,11 +213,10 @@ class Survey:
 
         async def ask(tag: str) -> None:
             try:
-                self._answering.check(look.source.host)
-                if await self._has_new(look, upstream, tags[tag]):
-                    found.add(tag)
+                with self._answering.asking(look.source.host):
+                    if await self._has_new(look, upstream, tags[tag]):
+                        found.add(tag)
             except ClientError as error:
-                self._answering.failed(look.source.host, error)
                 look.failed(tag, str(error))
 
         await side_by_side.each(ask, tags, min(_AT_ONCE, len(tags)))
@@ -249,13 +242,13 @@ class Survey:
 
         Asked for a layer as if it were a manifest, distribution 2 answers with 500.
         """
-        upstream = await self._upstreams.repository(look.source.host, look.source.repository, Purpose.RUNS)
+        upstream = await self._upstreams.repository(*look.source, Purpose.RUNS)
         for digest, is_manifest in lacking:
-            self._answering.check(look.source.host)
-            if is_manifest and await upstream.head_manifest(digest) is not None:
-                return True
-            if not is_manifest and await upstream.has_blob(digest):
-                return True
+            with self._answering.asking(look.source.host):
+                if is_manifest and await upstream.head_manifest(digest) is not None:
+                    return True
+                if not is_manifest and await upstream.has_blob(digest):
+                    return True
         return False
 
 
