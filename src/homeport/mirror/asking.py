@@ -51,10 +51,6 @@ class Asking:
     def __init__(
         self, registry: Registry, upstreams: Upstreams, publicity: Publicity, log: Log, flights: Flights
     ) -> None:
-        #: How long it is believed that upstream does not have something.
-        self.absent_seconds = 0.0
-        #: Whether nobody is asked at all.
-        self.offline = False
         self._registry = registry
         self._upstreams = upstreams
         self._publicity = publicity
@@ -62,9 +58,13 @@ class Asking:
         self._flights = flights
         #: What is wrong with a host, with one of its repositories, or with one thing in that.
         self._troubles: Memory[str | Source | tuple[Source, str], Trouble] = Memory(registry.clock, TROUBLES_MAX)
+        self._absent_seconds = 0.0
+        self._offline = False
 
-    def forget(self) -> None:
-        """Believe no trouble any more."""
+    def reconfigure(self, *, absent_seconds: float, offline: bool) -> None:
+        """From now on believe for so long that upstream does not have something, or ask nobody at all."""
+        self._absent_seconds = absent_seconds
+        self._offline = offline
         self._troubles.clear()
 
     async def ask(
@@ -131,7 +131,7 @@ class Asking:
 
     def _check(self, cached: Cached, what: str) -> None:
         source = cached.source
-        if self.offline:
+        if self._offline:
             raise Unanswered(troubles.offline(source.host))
         known = (self._troubles.get(key) for key in (source.host, source, (source, what)))
         trouble = next((each for each in known if each is not None), None)
@@ -141,7 +141,7 @@ class Asking:
     def _noted(self, cached: Cached, what: str, trouble: Trouble, failure: Failure) -> Unanswered:
         source = cached.source
         if trouble.kind is Kind.ABSENT:
-            self._troubles.put((source, what), trouble, self.absent_seconds)
+            self._troubles.put((source, what), trouble, self._absent_seconds)
         elif trouble.kind is Kind.DOWN:  # That it gives no more just now, its gate and its budget know.
             seconds = min(trouble.retry_after_seconds or 0.0, DOWN_SECONDS_MAX)
             self._troubles.put(source.host if trouble.of_host else source, trouble, seconds)

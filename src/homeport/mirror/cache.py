@@ -144,9 +144,7 @@ class Cache:
         self._settings = settings
         self._skip = skip
         self._hosts = addresses.folders(settings.upstreams)
-        self._asking.absent_seconds = settings.absent_for
-        self._asking.offline = settings.offline
-        self._asking.forget()
+        self._asking.reconfigure(absent_seconds=settings.absent_for, offline=settings.offline)
         self._lists.clear()
         self._brought.clear()
 
