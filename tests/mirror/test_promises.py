@@ -165,7 +165,7 @@ async def _nothing(*_: object) -> None:
 
 
 def forget_who_uses_it(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(leaving, "why_stays", lambda *_: None)
+    patch.setattr(leaving, "_why_kept", lambda *_: None)
 
 
 def overwrite_what_was_pushed(patch: pytest.MonkeyPatch) -> None:
