@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from homeport.client.copying import NESTING_MAX
 from homeport.db.database import Transaction
 from homeport.mirror import origins
 from homeport.oci import manifest as oci_manifest
@@ -18,8 +19,6 @@ from homeport.oci.manifest import Descriptor, Manifest
 from homeport.oci.platforms import Platform
 from homeport.registry import manifests
 
-#: An index within an index within ...: deeper is no image.
-NESTING_MAX = 8
 _BATCH = 100
 
 
