@@ -150,8 +150,7 @@ class MirrorRun:
         for stop in decided.braked:
             clock = parts.registry.clock
             await parts.registry.db.write(brake.stop, clock, run.job.id, stop.source, stop.reason, stop.listed)
-            text = f"{stop.reason}; nothing of it is removed until `homeport mirror release {run.job.id}`"
-            result.failures.append(Failure(str(stop.source), text))
+            result.failures.append(Failure(str(stop.source), brake.told(stop.reason, run.job.id)))
         kept = [*self._by_label, FOLLOWED] if self._everything else None
         await parts.registry.db.write(_plan, run.job.id, decided, kept, parts.registry.clock.now())
         return decided
@@ -167,7 +166,7 @@ class MirrorRun:
             done += 1
             await self._run.progress(done, len(copies), "images", str(copy))
 
-        await side_by_side.each(copy_one, copies, min(COPIES_AT_ONCE, len(copies)))
+        await side_by_side.each(copy_one, copies, COPIES_AT_ONCE)
 
     async def _copy(self, copy: Copy, tags: frozenset[str] | None) -> None:
         """Make one copy. Whatever it fails with is told, and stops no other one."""

@@ -194,7 +194,7 @@ class Survey:
                 self._answering.answered(look.source.host)
                 found[tag] = None if head is None else head.digest
 
-        await side_by_side.each(ask, tags, min(_AT_ONCE, len(tags)))
+        await side_by_side.each(ask, tags, _AT_ONCE)
         now = self._registry.clock.now()
         known = await self._registry.db.read(sightings.of_tags, look.source, found)
         if not self._quiet:
@@ -219,7 +219,7 @@ class Survey:
             except ClientError as error:
                 look.failed(tag, str(error))
 
-        await side_by_side.each(ask, tags, min(_AT_ONCE, len(tags)))
+        await side_by_side.each(ask, tags, _AT_ONCE)
         return found
 
     async def _has_new(self, look: Look, upstream: UpstreamRepository, subject: Digest) -> bool:
