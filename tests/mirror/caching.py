@@ -23,7 +23,7 @@ from homeport.mirror.publicity import Publicity
 from homeport.mirror.sightings import Sighting
 from homeport.observe import Log
 from homeport.oci.digest import Digest
-from homeport.registry import blobs, visibility
+from homeport.registry import blobs, privacy
 from homeport.registry.blobs import Blob
 from homeport.secretstore.store import SecretStore
 from homeport.storage.blobstore import BlobStore
@@ -146,13 +146,14 @@ class Caching(Cleaning):
     async def record(self, tag: str, digest: Digest, found_by: FoundBy, image: str | None) -> None:
         """Have it written down that the tag came so."""
         now = self.clock.now()
-        await self.registry.db.write(origins.record, self.name, tag, self.source, tag, digest, found_by, image, now)
+        origin = TagOrigin(self.name, tag, self.source, tag, digest, found_by, image, now)
+        await self.registry.db.write(origins.record, origin)
 
     async def sighting(self, tag: str) -> Sighting | None:
         return (await self.registry.db.read(sightings.of_tags, self.source, [tag])).get(tag)
 
     async def is_private(self) -> bool:
-        return await self.registry.db.read(visibility.is_private, self.name)
+        return await self.registry.db.read(privacy.is_private, self.name)
 
     async def holds(self, digest: Digest, name: str | None = None) -> bool:
         return await self.registry.db.read(blobs.find, name or self.name, digest) is not None

@@ -20,8 +20,8 @@ from homeport.jobs.queue import Job
 from homeport.jobs.summary import Summary
 from homeport.jobs.worker import Worker
 from homeport.mirror import holdings, job
-from homeport.mirror.decisions import Decided, Decider
 from homeport.mirror.fetching import Fetches
+from homeport.mirror.planning import Decided, Planner
 from homeport.mirror.publicity import Publicity
 from homeport.mirror.rules import of as rules_of
 from homeport.mirror.run import Parts
@@ -131,9 +131,9 @@ class Mirroring(World):
 
     async def plan(self) -> Decided:
         """What a run would do now."""
-        decider = Decider(self.registry, self.upstreams, lambda: self.settings, quiet=True)
+        planner = Planner(self.registry, self.upstreams, self.settings, quiet=True)
         follow = self.settings.mirror.follow
-        return await decider.decide(rules_of(self.settings.mirror), follow=follow, everything=True)
+        return await planner.decide(rules_of(self.settings.mirror), follow=follow, everything=True)
 
     async def log(self, job_id: int) -> list[str]:
         """What a run said."""

@@ -10,7 +10,7 @@ import pytest
 from homeport.mirror import public_blobs
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, ManifestUnknown, RegistryError, UpstreamUnavailable
-from homeport.registry import visibility
+from homeport.registry import privacy
 from tests.client.images import Image
 from tests.mirror import faults
 from tests.mirror.artifacts import Artifacts
@@ -179,7 +179,7 @@ async def test_a_private_blob_is_not_given_to_another_repository(
     with pytest.raises(RegistryError):
         await known.cache.blob(known.other, layer)
     assert not await known.holds(layer, known.other)
-    assert not await known.registry.db.read(visibility.is_private, known.other)
+    assert not await known.registry.db.read(privacy.is_private, known.other)
 
 
 async def test_a_login_that_is_not_taken_is_our_trouble(
@@ -233,7 +233,7 @@ async def test_without_a_login_everything_is_everybodys(
 async def test_a_repository_from_when_there_was_a_login_is_asked_about(
     caching: Caching, upstream: Upstream, artifacts: Artifacts
 ) -> None:
-    await caching.registry.db.write(visibility.set_private, caching.name, private=True)
+    await caching.registry.db.write(privacy.set_private, caching.name, private=True)
     image = upstream.put(NAME, artifacts.image(), "latest")
     await caching.fetch(image, "latest")
     assert not await caching.is_private()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from homeport.kinds import Outcome
-from homeport.mirror.decisions import Decided
 from homeport.mirror.estimate import Cost, Estimate
+from homeport.mirror.planning import Decided
 from tests.mirror import faults
 from tests.mirror.artifacts import Artifacts
 from tests.mirror.mirroring import Mirroring

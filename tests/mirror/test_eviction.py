@@ -14,7 +14,7 @@ from homeport.garbage.sweep import Sweeper
 from homeport.mirror import eviction, origins
 from homeport.mirror.addresses import Source
 from homeport.mirror.eviction import CachedTag, Evictor, Room, by_use, idle
-from homeport.mirror.origins import FoundBy
+from homeport.mirror.origins import FoundBy, TagOrigin
 from homeport.observe import Log
 from homeport.oci.digest import Digest
 from homeport.registry import manifests, repositories, tags, uploads
@@ -80,17 +80,9 @@ class Evicting(Cleaning):
         """As the cache does: the image, and where its tag came from."""
         await self.push(image, tag, repository=repository)
         host, _, name = repository.partition("/")
-        await self.registry.db.write(
-            origins.record,
-            repository,
-            tag,
-            Source(host, name),
-            tag,
-            digest or image.digest,
-            found_by,
-            None,
-            self.clock.now(),
-        )
+        now = self.clock.now()
+        origin = TagOrigin(repository, tag, Source(host, name), tag, digest or image.digest, found_by, None, now)
+        await self.registry.db.write(origins.record, origin)
 
     def note(self, reference: str, repository: str = ALPINE) -> None:
         """Somebody pulls it."""
@@ -448,7 +440,8 @@ def test_a_power_cut_in_between_leaves_everything_whole_or_gone(seed: int) -> No
         await life.push(TWO, "latest", "team/app")
         source = Source("docker.io", "library/alpine")
         now = clock.now()
-        await life.registry.db.write(origins.record, ALPINE, "3.20", source, "3.20", ONE.digest, "cache", None, now)
+        origin = TagOrigin(ALPINE, "3.20", source, "3.20", ONE.digest, "cache", None, now)
+        await life.registry.db.write(origins.record, origin)
         clock.advance(31 * DAY)
         await life.registry.db.write(confirm, life.registry, ADA)
 

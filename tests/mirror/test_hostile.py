@@ -11,7 +11,7 @@ from homeport.kinds import Outcome
 from homeport.mirror import holdings, read_ahead
 from homeport.oci import mediatype
 from homeport.oci.errors import ManifestBlobUnknown
-from homeport.registry import blobs, manifests, removal, restoring, tags, visibility
+from homeport.registry import blobs, manifests, privacy, removal, restoring, tags
 from tests.client.images import Image, descriptor, make
 from tests.mirror.artifacts import Artifacts
 from tests.mirror.caching import NAME, Caching
@@ -72,7 +72,7 @@ async def test_a_source_for_everybody_opens_nothing_of_a_private_one_in_the_same
     ]
 
     async def is_private() -> bool:
-        return await mirroring.registry.db.read(visibility.is_private, "both")
+        return await mirroring.registry.db.read(privacy.is_private, "both")
 
     mirroring.configure(*images, upstreams=login)
     assert (await mirroring.run()).outcome is Outcome.SUCCESS
@@ -89,7 +89,7 @@ async def test_a_source_for_everybody_opens_nothing_of_a_private_one_in_the_same
     await mirroring.restart(environ)
     mirroring.configure({**images[1], "target": "alone"}, images[0], upstreams=login)
     await mirroring.run()
-    assert not await mirroring.registry.db.read(visibility.is_private, "alone")
+    assert not await mirroring.registry.db.read(privacy.is_private, "alone")
 
 
 async def test_an_image_that_came_in_part_comes_back_as_it_was(

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from homeport.mirror import brake, holdings, leaving, plan
 from homeport.mirror.origins import Leaving, TagOrigin
-from homeport.mirror.plan import Departure, Grace, Here, Upstream
+from homeport.mirror.plan import Departure, Grace, Here, UpstreamTags
 from tests.mirror.promises import OURS, Nights
 
 TAGS = [f"1.{number}" for number in range(12)]
@@ -153,7 +153,7 @@ def never_unmark(patch: pytest.MonkeyPatch) -> None:
 
 
 def trust_any_list(patch: pytest.MonkeyPatch) -> None:
-    def why(origin: TagOrigin, upstream: Upstream, *_: object) -> Leaving | None:
+    def why(origin: TagOrigin, upstream: UpstreamTags, *_: object) -> Leaving | None:
         return "gone upstream" if upstream.tags is not None and origin.source_tag not in upstream.tags else None
 
     patch.setattr(plan, "_why", why)
@@ -165,7 +165,7 @@ async def _nothing(*_: object) -> None:
 
 
 def forget_who_uses_it(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(leaving, "why_stays", lambda *_: None)
+    patch.setattr(leaving, "_why_kept", lambda *_: None)
 
 
 def overwrite_what_was_pushed(patch: pytest.MonkeyPatch) -> None:

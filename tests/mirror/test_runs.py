@@ -10,6 +10,7 @@ from homeport.events import SYSTEM
 from homeport.kinds import Outcome
 from homeport.mirror import origins
 from homeport.mirror.addresses import Source
+from homeport.mirror.origins import TagOrigin
 from homeport.registry import manifests
 from homeport.testing import images
 from tests.client.images import Bytes
@@ -131,7 +132,8 @@ async def test_what_the_cache_brought_without_its_layers_is_made_whole(
         mirroring.registry, SYSTEM, "app", manifest.data, manifest.media_type, image.digest, ["1.0"], may_lack=layers
     )
     now, theirs = mirroring.clock.now(), Source(upstream.host, APP)
-    await mirroring.registry.db.write(origins.record, "app", "1.0", theirs, "1.0", image.digest, "cache", None, now)
+    origin = TagOrigin("app", "1.0", theirs, "1.0", image.digest, "cache", None, now)
+    await mirroring.registry.db.write(origins.record, origin)
     for layer in layers:
         upstream.fail(Kind.HEAD_MANIFEST, faults.status(500), of=layer)
     mirroring.configure({"source": source, "target": "app"})

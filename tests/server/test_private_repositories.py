@@ -14,7 +14,7 @@ import pytest
 from homeport.auth.actors import Limit, Right
 from homeport.auth.permissions import Rule
 from homeport.oci.digest import Digest
-from homeport.registry import visibility
+from homeport.registry import privacy
 from homeport.testing.images import image
 from tests.server.upstreams import NODE_ADDRESS, PULL, PUSH, Answer, UpstreamWorld
 
@@ -176,7 +176,7 @@ async def test_it_stays_so_when_the_upstream_leaves_the_configuration(world: Ups
 
 
 async def test_it_opens_when_upstream_shows_it(world: UpstreamWorld) -> None:
-    await world.registry.db.write(visibility.set_private, PRIVATE, private=False)
+    await world.registry.db.write(privacy.set_private, PRIVATE, private=False)
     assert (await world.ask("anonymous", "GET", f"/v2/{PRIVATE}/manifests/latest")).status == 200
 
 

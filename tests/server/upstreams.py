@@ -20,7 +20,7 @@ from homeport.auth.tokens import Secret, Token
 from homeport.observe import Log
 from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, ManifestUnknown
-from homeport.registry import manifests, visibility
+from homeport.registry import manifests, privacy
 from homeport.registry.blobs import Blob
 from homeport.registry.manifests import Stored
 from homeport.registry.registry import Registry
@@ -106,7 +106,7 @@ class MadeUpCache:
     async def _ask(self, what: str, repository: str, reference: str) -> Image:
         self.asked.append((what, repository, reference))
         if repository in self.hidden:
-            await self.registry.db.write(visibility.set_private, repository, private=True)
+            await self.registry.db.write(privacy.set_private, repository, private=True)
         if repository not in self.images:
             raise ManifestUnknown(repository)
         return self.images[repository]
@@ -185,7 +185,7 @@ class UpstreamWorld(World):
     async def hold(self, image: Image, *tags: str, repository: str, private: bool = False) -> None:
         """Have the image here, as if it had been fetched."""
         await self.push(image, *tags, repository=repository)
-        await self.registry.db.write(visibility.set_private, repository, private=private)
+        await self.registry.db.write(privacy.set_private, repository, private=private)
 
     async def ask(
         self,

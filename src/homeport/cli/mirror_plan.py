@@ -14,9 +14,9 @@ from homeport.cli.output import CommandError, Exit, counted, format_time
 from homeport.client.errors import ClientError
 from homeport.mirror import adoption, job, leaving, rules
 from homeport.mirror.adoption import Adoption
-from homeport.mirror.decisions import Decided, Decider, hosts
 from homeport.mirror.estimate import Cost, Estimate
 from homeport.mirror.plan import Departure
+from homeport.mirror.planning import Decided, Planner, hosts
 from homeport.mirror.remaining import Copy
 from homeport.oci import patterns
 from homeport.upstreams import quotas
@@ -54,9 +54,9 @@ async def print_plan(context: Context) -> int:
         context.output.note(job.NOTHING)
     async with _services(context) as services:
         parts = services.mirror
-        decider = Decider(parts.registry, parts.upstreams, parts.settings, quiet=True)
+        planner = Planner(parts.registry, parts.upstreams, parts.settings(), quiet=True)
         follow = settings.mirror.follow and name is None
-        decided = await decider.decide(wanted, follow=follow, everything=name is None)
+        decided = await planner.decide(wanted, follow=follow, everything=name is None)
         costs = await _costs(services, decided, reads=context.arguments.sizes)
         stays = {each: await parts.registry.db.read(leaving.why_stays, parts.registry, each) for each in _due(decided)}
         await parts.upstreams.flush()

@@ -24,12 +24,6 @@ class Source(NamedTuple):
     def __str__(self) -> str:
         return f"{self.host}/{self.repository}"
 
-    @classmethod
-    def parse(cls, text: str) -> Source:
-        """What `str` made."""
-        host, _, repository = text.partition("/")
-        return cls(host, repository)
-
 
 def folder(host: str) -> str | None:
     """The first part of our names for what is at `host`; None for a host that no name can begin with (IPv6)."""

@@ -82,11 +82,10 @@ class Adoption:
         if source is None or not tags:
             return []
         try:
-            self._answering.check(source.host)
-            upstream = await self._upstreams.repository(source.host, source.repository, Purpose.RUNS)
-            return [await self._tag(repository, tag, digest, source, upstream) for tag, digest in tags.items()]
+            with self._answering.asking(source.host):
+                upstream = await self._upstreams.repository(*source, Purpose.RUNS)
+                return [await self._tag(repository, tag, digest, source, upstream) for tag, digest in tags.items()]
         except ClientError as error:
-            self._answering.failed(source.host, error)
             self.failures.append(Failure(repository, str(error)))
             return []
 
@@ -120,9 +119,7 @@ def record(tx: Transaction, found: list[Adopted], now: float) -> int:
     count = 0
     for each in origins_of(found, now):
         if holdings.tags(tx, each.repository).get(each.tag) == each.digest:
-            origins.record(
-                tx, each.repository, each.tag, each.source, each.source_tag, each.digest, each.found_by, each.image, now
-            )
+            origins.record(tx, each)
             count += 1
     return count
 

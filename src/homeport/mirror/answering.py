@@ -6,9 +6,11 @@ Holds: an upstream that says no is one that answers; a single request that fails
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from homeport.client.errors import ConnectionFailed, Limit, Refused
+from homeport.client.errors import ClientError, ConnectionFailed, Limit, Refused
 
 #: So many requests in a row that came to nothing, each tried as often as patience allows, are a host that is down.
 FAILURES_MAX: Final = 16
@@ -26,6 +28,16 @@ class Answering:
         """Raise `ConnectionFailed` where the host is not to be asked any more."""
         if host in self._down:
             raise ConnectionFailed(self._down[host], temporary=True)
+
+    @contextmanager
+    def asking(self, host: str) -> Iterator[None]:
+        """The host is asked something while this lasts, unless it is not to be; what it fails with counts."""
+        self.check(host)
+        try:
+            yield
+        except ClientError as error:
+            self.failed(host, error)
+            raise
 
     def answered(self, host: str) -> None:
         """It did."""

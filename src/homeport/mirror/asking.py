@@ -38,7 +38,7 @@ T = TypeVar("T")
 Question: TypeAlias = Callable[[UpstreamRepository], Awaitable[T]]
 
 
-class Place(NamedTuple):
+class Cached(NamedTuple):
     """A repository of ours, and the upstream's that it is the cache of."""
 
     repository: str
@@ -51,10 +51,6 @@ class Asking:
     def __init__(
         self, registry: Registry, upstreams: Upstreams, publicity: Publicity, log: Log, flights: Flights
     ) -> None:
-        #: How long it is believed that upstream does not have something.
-        self.absent_seconds = 0.0
-        #: Whether nobody is asked at all.
-        self.offline = False
         self._registry = registry
         self._upstreams = upstreams
         self._publicity = publicity
@@ -62,86 +58,90 @@ class Asking:
         self._flights = flights
         #: What is wrong with a host, with one of its repositories, or with one thing in that.
         self._troubles: Memory[str | Source | tuple[Source, str], Trouble] = Memory(registry.clock, TROUBLES_MAX)
+        self._absent_seconds = 0.0
+        self._offline = False
 
-    def forget(self) -> None:
-        """Believe no trouble any more."""
+    def reconfigure(self, *, absent_seconds: float, offline: bool) -> None:
+        """From now on believe for so long that upstream does not have something, or ask nobody at all."""
+        self._absent_seconds = absent_seconds
+        self._offline = offline
         self._troubles.clear()
 
     async def ask(
-        self, place: Place, what: str, question: Question[T], shown: Shown | None, *, seconds: float = ANSWER_SECONDS
+        self, cached: Cached, what: str, question: Question[T], shown: Shown | None, *, seconds: float = ANSWER_SECONDS
     ) -> T:
         """The answer to the question that `what` names. Raises `Unanswered`.
 
         `shown`: whether everybody is shown what the answer is about; None: the caller sees to that.
         """
-        self._check(place, what)
+        self._check(cached, what)
 
         async def work() -> T:
-            upstream = await self._upstream(place, what)
+            upstream = await self._upstream(cached, what)
             try:
                 async with self._registry.clock.timeout(seconds):
                     answer = await question(upstream)
             except (ClientError, TimeoutError) as failure:
-                raise self.failed(place, what, failure) from None
+                raise self.failed(cached, what, failure) from None
             if shown is not None:
-                await self.is_shown(place, shown)
+                await self.is_shown(cached, shown)
             return answer
 
-        return await self._flights.join((place, what), work)
+        return await self._flights.join((cached, what), work)
 
-    async def reach(self, place: Place, what: str) -> UpstreamRepository:
+    async def reach(self, cached: Cached, what: str) -> UpstreamRepository:
         """The upstream's repository, for what takes its time; `failed` is told if that goes wrong.
 
         Raises `Unanswered`.
         """
-        self._check(place, what)
-        return await self._upstream(place, what)
+        self._check(cached, what)
+        return await self._upstream(cached, what)
 
-    def failed(self, place: Place, what: str, failure: Failure) -> Unanswered:
+    def failed(self, cached: Cached, what: str, failure: Failure) -> Unanswered:
         """The error that a failure of upstream is. It is remembered."""
-        return self._noted(place, what, troubles.of(failure, place.source.host), failure)
+        return self._noted(cached, what, troubles.of(failure, cached.source.host), failure)
 
-    async def known_shown(self, place: Place) -> bool | None:
+    async def known_shown(self, cached: Cached) -> bool | None:
         """What `is_shown` would say without asking; None: it would ask."""
-        return await self._publicity.known(place.source, place.repository)
+        return await self._publicity.known(cached.source, cached.repository)
 
-    async def is_shown(self, place: Place, shown: Shown) -> bool:
+    async def is_shown(self, cached: Cached, shown: Shown) -> bool:
         """Whether upstream shows the repository to everybody, which is written down before this returns.
 
         Raises `Unanswered`.
         """
-        known = await self.known_shown(place)
+        known = await self.known_shown(cached)
         if known is not None:
             return known
 
         async def work() -> bool:
             try:
                 async with self._registry.clock.timeout(HEAD_SECONDS):
-                    return await self._publicity.settle(place.source, place.repository, shown, Purpose.PEOPLE)
+                    return await self._publicity.settle(cached.source, cached.repository, shown, Purpose.PEOPLE)
             except (ClientError, TimeoutError) as failure:
-                raise self.failed(place, _SHOWN, failure) from None
+                raise self.failed(cached, _SHOWN, failure) from None
 
-        return await self._flights.join((place, _SHOWN), work)
+        return await self._flights.join((cached, _SHOWN), work)
 
-    async def _upstream(self, place: Place, what: str) -> UpstreamRepository:
+    async def _upstream(self, cached: Cached, what: str) -> UpstreamRepository:
         try:
-            return await self._upstreams.repository(*place.source, Purpose.PEOPLE)
+            return await self._upstreams.repository(*cached.source, Purpose.PEOPLE)
         except LoginFailed as failure:  # Ours cannot be read; nobody was asked yet.
-            raise self._noted(place, what, troubles.locked_out(place.source.host), failure) from None
+            raise self._noted(cached, what, troubles.locked_out(cached.source.host), failure) from None
 
-    def _check(self, place: Place, what: str) -> None:
-        source = place.source
-        if self.offline:
+    def _check(self, cached: Cached, what: str) -> None:
+        source = cached.source
+        if self._offline:
             raise Unanswered(troubles.offline(source.host))
         known = (self._troubles.get(key) for key in (source.host, source, (source, what)))
         trouble = next((each for each in known if each is not None), None)
         if trouble is not None:
             raise Unanswered(trouble)
 
-    def _noted(self, place: Place, what: str, trouble: Trouble, failure: Failure) -> Unanswered:
-        source = place.source
+    def _noted(self, cached: Cached, what: str, trouble: Trouble, failure: Failure) -> Unanswered:
+        source = cached.source
         if trouble.kind is Kind.ABSENT:
-            self._troubles.put((source, what), trouble, self.absent_seconds)
+            self._troubles.put((source, what), trouble, self._absent_seconds)
         elif trouble.kind is Kind.DOWN:  # That it gives no more just now, its gate and its budget know.
             seconds = min(trouble.retry_after_seconds or 0.0, DOWN_SECONDS_MAX)
             self._troubles.put(source.host if trouble.of_host else source, trouble, seconds)

@@ -51,6 +51,11 @@ def why_not(known: int, lost: int, listed: int, listed_before: int | None) -> st
     return None
 
 
+def told(reason: str, run: int) -> str:
+    """What people are told of a stop."""
+    return f"{reason}; nothing of it is removed until `homeport mirror release {run}`"
+
+
 def _limit(count: int) -> int:
     return max(TAGS_MAX, int(count * PART_MAX))
 
@@ -68,7 +73,7 @@ def stop(tx: Transaction, clock: Clock, run: int, source: Source, reason: str, l
         (run, *source, reason, listed, now),
     )
     if is_new:  # Else the run is done again after a crash.
-        text = f"{source}: {reason}; nothing of it is removed until `homeport mirror release {run}`"
+        text = f"{source}: {told(reason, run)}"
         events.append(tx, clock, "mirror.stopped", Origin(SYSTEM.actor, run=f"job-{run}"), reason=text)
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from homeport.client.copying import NESTING_MAX
 from homeport.db.database import Transaction
 from homeport.mirror import read_ahead
-from homeport.mirror.holdings import NESTING_MAX, wanted_children
+from homeport.mirror.holdings import wanted_children
 from homeport.mirror.remaining import Copy
 from homeport.mirror.rules import Rule
-from homeport.mirror.transfer import Upstream
+from homeport.mirror.transfer import UpstreamEnd
 from homeport.oci import manifest as oci_manifest
 from homeport.oci.digest import Digest
 from homeport.oci.manifest import Manifest
@@ -36,8 +37,8 @@ class Cost:
         self.bytes += other.bytes
         self.unread += other.unread
 
-    def is_new(self, digest: Digest) -> bool:
-        """Whether this is the first time that the digest is counted."""
+    def meet(self, digest: Digest) -> bool:
+        """Remember that the digest was counted; whether that is for the first time."""
         new = digest not in self._counted
         self._counted.add(digest)
         return new
@@ -58,7 +59,7 @@ class Estimate:
         return cost
 
     async def _add(self, cost: Cost, copy: Copy, rule: Rule, digest: Digest, depth: int) -> None:
-        if depth > NESTING_MAX or not cost.is_new(digest):
+        if depth > NESTING_MAX or not cost.meet(digest):
             return
         known = await self._registry.db.read(_known, copy.repository, digest)
         if known is None and not self._reads:
@@ -67,11 +68,11 @@ class Estimate:
             return
         if known is None:
             upstream = await self._upstreams.repository(copy.source.host, copy.source.repository, Purpose.RUNS)
-            known = (await Upstream(self._registry, copy.repository, upstream).get_manifest(digest)).manifest
+            known = (await UpstreamEnd(self._registry, copy.repository, upstream).get_manifest(digest)).manifest
             cost.pulls += 1
         parts = [each for each in known.references if each.must_be_held and not each.is_manifest]
         for part in parts:
-            if cost.is_new(part.digest) and not await self._registry.db.read(blobs.find, copy.repository, part.digest):
+            if cost.meet(part.digest) and not await self._registry.db.read(blobs.find, copy.repository, part.digest):
                 cost.bytes += part.size
         for child in wanted_children(known, rule.platforms):
             await self._add(cost, copy, rule, child.digest, depth + 1)

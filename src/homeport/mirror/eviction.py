@@ -64,7 +64,7 @@ class CachedTag:
     used_at: float
 
     @property
-    def place(self) -> tuple[int, str]:
+    def key(self) -> tuple[int, str]:
         """What tells it from all others."""
         return self.repository_id, self.name
 
@@ -190,7 +190,7 @@ class Evictor:
             return 0  # Everything together, also what is going already and what others need as well.
         found = [tag async for page in self._pages() for tag in page.tags if _is_below(folders, tag.repository)]
         room = Room(size, self._registry.clock.now() - RECENT_SECONDS)
-        evictable = {tag.place for tag in found}
+        evictable = {tag.key for tag in found}
         for repository_id, name in held:
             async for digest in self._others(repository_id, name, evictable):
                 room.give([each async for each, _ in self._reached(repository_id, digest, folders)])
@@ -305,7 +305,7 @@ def _evict(tx: Transaction, registry: Registry, going: Sequence[CachedTag], reas
     for each in going:
         if repositories.find(tx, each.repository) != each.repository_id:
             continue
-        origin, tag = origins.find(tx, each.repository, each.name), tags.find(tx, *each.place)
+        origin, tag = origins.find(tx, each.repository, each.name), tags.find(tx, *each.key)
         if origin is None or origin.found_by != "cache" or tag is None:
             continue
         if _cached(tx, origin, each.repository_id) != each or _stays(tx, registry, each):

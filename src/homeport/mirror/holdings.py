@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from homeport.client.copying import NESTING_MAX
+from homeport.db import batches
 from homeport.db.database import Transaction
 from homeport.mirror import origins
 from homeport.oci import manifest as oci_manifest
@@ -17,10 +19,6 @@ from homeport.oci.digest import Digest
 from homeport.oci.manifest import Descriptor, Manifest
 from homeport.oci.platforms import Platform
 from homeport.registry import manifests
-
-#: An index within an index within ...: deeper is no image.
-NESTING_MAX = 8
-_BATCH = 100
 
 
 class Lack(NamedTuple):
@@ -100,9 +98,7 @@ def lacking(tx: Transaction, repository: str, digest: Digest, wanted: Sequence[P
 
 def _lacking_blobs(tx: Transaction, repository: str, digests: set[Digest]) -> list[Digest]:
     asked, found = sorted(digests), set[str]()
-    for first in range(0, len(asked), _BATCH):
-        some = asked[first : first + _BATCH]
-        marks = ",".join("?" * len(some))
+    for some, marks in batches.of(asked):
         rows = tx.all(
             f"SELECT digest FROM held_blobs WHERE repository = ? AND digest IN ({marks})",  # noqa: S608 (marks only)
             (repository, *some),

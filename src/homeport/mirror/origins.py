@@ -92,24 +92,26 @@ def leaving(tx: Transaction, limit: int = 1_000) -> list[TagOrigin]:
     return list(map(_origin, rows))
 
 
-def record(
-    tx: Transaction,
-    repository: str,
-    tag: str,
-    source: Source,
-    source_tag: str,
-    digest: Digest,
-    found_by: FoundBy,
-    image: str | None,
-    now: float,
-) -> None:
-    """Note that the tag is what upstream has. It is not leaving any more."""
+def record(tx: Transaction, origin: TagOrigin) -> None:
+    """Write down where the tag came from, in place of what was known of it."""
     tx.run(
-        f"INSERT INTO origins ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)"  # noqa: S608
+        f"INSERT INTO origins ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
         " ON CONFLICT (repository, tag) DO UPDATE SET host = excluded.host, source = excluded.source,"
         " source_tag = excluded.source_tag, digest = excluded.digest, found_by = excluded.found_by,"
-        " image = excluded.image, copied_at = excluded.copied_at, leaving = NULL, leaving_since = NULL",
-        (repository, tag, *source, source_tag, digest, found_by, image, now),
+        " image = excluded.image, copied_at = excluded.copied_at, leaving = excluded.leaving,"
+        " leaving_since = excluded.leaving_since",
+        (
+            origin.repository,
+            origin.tag,
+            *origin.source,
+            origin.source_tag,
+            origin.digest,
+            origin.found_by,
+            origin.image,
+            origin.copied_at,
+            origin.leaving,
+            origin.leaving_since,
+        ),
     )
 
 

@@ -93,8 +93,8 @@ def step(seen: Seen, here: Here | None, *, minimum_age: float, overwrite: bool, 
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
-    """What is known of an upstream repository. `tags` is its whole list; None: that was not read, or not believed."""
+class UpstreamTags:
+    """Which tags a repository has upstream. `tags` is its whole list; None: that was not read, or not believed."""
 
     tags: frozenset[str] | None
     #: Tags that it gave, and those that it said not to have, when it was asked for them one by one.
@@ -125,7 +125,7 @@ class Departure:
     @property
     def is_upstreams_doing(self) -> bool:
         """Whether it leaves because upstream has it no more."""
-        return self.leaving in ("gone upstream", "repository gone")
+        return self.leaving in GONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Departures:
 
 def departures(
     origins: Iterable[TagOrigin],
-    upstream: Upstream,
+    upstream: UpstreamTags,
     selected: Container[str],
     grace: Grace,
     now: float,
@@ -166,7 +166,7 @@ def departure(origin: TagOrigin, why: Leaving, grace: Grace, now: float) -> Depa
     return Departure(origin, why, since, None if seconds is None else since + seconds)
 
 
-def _why(origin: TagOrigin, upstream: Upstream, selected: Container[str]) -> Leaving | None:
+def _why(origin: TagOrigin, upstream: UpstreamTags, selected: Container[str]) -> Leaving | None:
     tag = origin.source_tag
     if upstream.is_gone:
         return "repository gone"
@@ -179,7 +179,7 @@ def _why(origin: TagOrigin, upstream: Upstream, selected: Container[str]) -> Lea
     return None if tag in selected or origin.image is None else "unselected"
 
 
-def _is_back(origin: TagOrigin, upstream: Upstream, selected: Container[str]) -> bool:
+def _is_back(origin: TagOrigin, upstream: UpstreamTags, selected: Container[str]) -> bool:
     """Whether what it was marked for is over for certain."""
     tag = origin.source_tag
     if origin.leaving in ("unselected", "dropped"):

@@ -15,7 +15,7 @@ from homeport.db.database import Transaction
 from homeport.mirror import origins, remaining
 from homeport.mirror.addresses import Source
 from homeport.mirror.memory import Memory
-from homeport.registry import repositories, visibility
+from homeport.registry import privacy, repositories
 from homeport.registry.registry import Registry
 from homeport.upstreams.upstreams import Purpose, UpstreamRepository, Upstreams
 
@@ -46,7 +46,7 @@ class Publicity:
         known = self._answers.get((source, repository))
         if known is None and not self._upstreams.has_login(source.host):
             # What was fetched with a login that is given up stays private until everybody is shown it.
-            return None if await self._registry.db.read(visibility.is_private, repository) else True
+            return None if await self._registry.db.read(privacy.is_private, repository) else True
         return known
 
     async def settle(self, source: Source, repository: str, shown: Shown, purpose: Purpose) -> bool:
@@ -57,7 +57,7 @@ class Publicity:
         known = await self.known(source, repository)
         if known is not None:
             return known
-        was_private = await self._registry.db.read(visibility.is_private, repository)
+        was_private = await self._registry.db.read(privacy.is_private, repository)
         is_public: bool | None
         try:
             everybody = await self._upstreams.repository(source.host, source.repository, purpose, login=False)
@@ -90,7 +90,7 @@ def _note(tx: Transaction, source: Source, repository: str, *, is_public: bool) 
     if not is_public or not (
         origins.has_others(tx, repository, source) or remaining.has_others(tx, repository, source)
     ):
-        visibility.set_private(tx, repository, private=not is_public)
+        privacy.set_private(tx, repository, private=not is_public)
 
 
 def _is_here(tx: Transaction, repository: str) -> bool:

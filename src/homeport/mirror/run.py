@@ -23,13 +23,14 @@ from homeport.jobs.work import Run
 from homeport.mirror import brake, holdings, keeping, leaving, origins, remaining, side_by_side, sightings
 from homeport.mirror.addresses import Source
 from homeport.mirror.answering import Answering
-from homeport.mirror.decisions import Decided, Decider
 from homeport.mirror.fetching import Fetches
+from homeport.mirror.origins import TagOrigin
 from homeport.mirror.plan import Departure, Departures
+from homeport.mirror.planning import Decided, Planner
 from homeport.mirror.publicity import Publicity, manifest_shown
 from homeport.mirror.remaining import Copy
 from homeport.mirror.rules import FOLLOWED, Rule, followed
-from homeport.mirror.transfer import Picked, Repository, Upstream, Watching
+from homeport.mirror.transfer import OurEnd, Picked, UpstreamEnd, Watching
 from homeport.oci import platforms
 from homeport.oci.digest import Digest
 from homeport.oci.errors import RegistryError
@@ -136,8 +137,8 @@ class MirrorRun:
     async def _decide(self) -> Decided:
         parts, run, result = self._parts, self._run, self._result
         await run.progress(0, None, text="asking upstreams")
-        decider = Decider(parts.registry, parts.upstreams, parts.settings, self._answering, quiet=False)
-        decided = await decider.decide(self._rules, follow=self._follow, everything=self._everything)
+        planner = Planner(parts.registry, parts.upstreams, parts.settings(), self._answering, quiet=False)
+        decided = await planner.decide(self._rules, follow=self._follow, everything=self._everything)
         self._by_label = {rule.label: rule for rule in decided.rules}
         result.checked += decided.checked
         result.unchanged += decided.unchanged
@@ -149,8 +150,7 @@ class MirrorRun:
         for stop in decided.braked:
             clock = parts.registry.clock
             await parts.registry.db.write(brake.stop, clock, run.job.id, stop.source, stop.reason, stop.listed)
-            text = f"{stop.reason}; nothing of it is removed until `homeport mirror release {run.job.id}`"
-            result.failures.append(Failure(str(stop.source), text))
+            result.failures.append(Failure(str(stop.source), brake.told(stop.reason, run.job.id)))
         kept = [*self._by_label, FOLLOWED] if self._everything else None
         await parts.registry.db.write(_plan, run.job.id, decided, kept, parts.registry.clock.now())
         return decided
@@ -166,7 +166,7 @@ class MirrorRun:
             done += 1
             await self._run.progress(done, len(copies), "images", str(copy))
 
-        await side_by_side.each(copy_one, copies, min(COPIES_AT_ONCE, len(copies)))
+        await side_by_side.each(copy_one, copies, COPIES_AT_ONCE)
 
     async def _copy(self, copy: Copy, tags: frozenset[str] | None) -> None:
         """Make one copy. Whatever it fails with is told, and stops no other one."""
@@ -195,8 +195,8 @@ class MirrorRun:
         upstream = await parts.upstreams.repository(copy.source.host, copy.source.repository, Purpose.RUNS)
         shown = manifest_shown(copy.source_tag)
         shared = await parts.publicity.settle(copy.source, copy.repository, shown, Purpose.RUNS)
-        source = Upstream(parts.registry, copy.repository, upstream)
-        place = Repository(
+        source = UpstreamEnd(parts.registry, copy.repository, upstream)
+        destination = OurEnd(
             parts.registry,
             parts.fetches,
             self._origin,
@@ -206,7 +206,7 @@ class MirrorRun:
             shared=shared,
             overwrite=rule.overwrite,
         )
-        watching = Watching(place)
+        watching = Watching(destination)
         digest = copy.digest
         try:
             root = await source.get_manifest(digest)
@@ -224,15 +224,15 @@ class MirrorRun:
         await copying.copy(
             source,
             digest,
-            place,
+            destination,
             copy.tag,
             referrers=rule.referrers,
             observer=watching,
             choice=Picked(rule, tags),
         )
         label = None if rule.selector is None else rule.label
-        await parts.registry.db.jot(_arrived, copy, place.tagged, label, parts.registry.clock.now())
-        if copy.tag in place.theirs:
+        await parts.registry.db.jot(_arrived, copy, destination.tagged, label, parts.registry.clock.now())
+        if copy.tag in destination.theirs:
             self._result.theirs += 1
             return "somebody pushed another one here, and 'overwrite' is not set"
         self._result.copied += 1
@@ -318,9 +318,7 @@ def _plan(tx: Transaction, run: int, decided: Decided, kept: Iterable[str] | Non
         remaining.keep_only(tx, kept)
     remaining.replace(tx, run, decided.copies, decided.settled, now)
     for each in decided.same:
-        origins.record(
-            tx, each.repository, each.tag, each.source, each.source_tag, each.digest, each.found_by, each.image, now
-        )
+        origins.record(tx, each)
 
 
 def _believe(tx: Transaction, lists: Mapping[Source, int], braked: Container[Source], now: float) -> None:
@@ -335,7 +333,7 @@ def _arrived(tx: Transaction, copy: Copy, tagged: Mapping[str, Digest], image: s
     """The tags point at what upstream has: where they came from, and that this one is not left to copy."""
     for tag, digest in tagged.items():
         source_tag = copy.source_tag if tag == copy.tag else tag
-        origins.record(tx, copy.repository, tag, copy.source, source_tag, digest, "mirror", image, now)
+        origins.record(tx, TagOrigin(copy.repository, tag, copy.source, source_tag, digest, "mirror", image, now))
     remaining.done(tx, copy.repository, copy.tag)
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from homeport.db import batches
 from homeport.db.database import Transaction
 from homeport.mirror.addresses import Source
 from homeport.oci.digest import Digest
 
-#: Tags that one statement asks for.
-_BATCH = 100
 _SELECT = "SELECT tag, digest, first_seen_at, checked_at FROM upstream_tags WHERE host = ? AND repository = ?"
 #: A sighting that says nothing new is written again after so long only, so that a quiet night costs no writes.
 _RENEWAL_SECONDS = 6 * 3600.0
@@ -32,11 +31,8 @@ class Sighting:
 
 def of_tags(tx: Transaction, source: Source, tags: Iterable[str]) -> dict[str, Sighting]:
     """Those of the tags that were seen before."""
-    wanted = list(tags)
     found: dict[str, Sighting] = {}
-    for first in range(0, len(wanted), _BATCH):
-        some = wanted[first : first + _BATCH]
-        marks = ",".join("?" * len(some))
+    for some, marks in batches.of(tags):
         sql = f"{_SELECT} AND tag IN ({marks})"
         rows = tx.all(sql, (*source, *some))
         found.update((tag, Sighting(Digest(digest) if digest else None, *times)) for tag, digest, *times in rows)

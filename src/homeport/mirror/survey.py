@@ -20,7 +20,7 @@ from homeport.mirror.ages import Ages
 from homeport.mirror.answering import Answering
 from homeport.mirror.holdings import Lack
 from homeport.mirror.origins import TagOrigin
-from homeport.mirror.plan import Seen, Upstream
+from homeport.mirror.plan import Seen, UpstreamTags
 from homeport.mirror.rules import Rule
 from homeport.mirror.selection import Selected, referrer_wanted, select
 from homeport.oci import companions, patterns
@@ -46,7 +46,7 @@ class Look:
     source: Source
     #: Where it is put.
     repository: str
-    upstream: Upstream = field(default_factory=lambda: Upstream(None))
+    upstream: UpstreamTags = field(default_factory=lambda: UpstreamTags(None))
     selected: tuple[str, ...] = ()
     why_not: Mapping[str, str] = field(default_factory=dict)
     seen: dict[str, Seen] = field(default_factory=dict)
@@ -87,17 +87,13 @@ class Survey:
             return [Source(rule.host, rule.repositories)]
         known = await self._registry.db.read(origins.sources, rule.label, REPOSITORIES_MAX)
         found = {source for source in known if rule.means(source)}
-        self._answering.check(rule.host)
-        try:
+        with self._answering.asking(rule.host):
             repository = await self._upstreams.repository(rule.host, "-", Purpose.RUNS)
             async for name in repository.remote.catalog():
                 if is_repository(name) and patterns.matches(rule.repositories, name):
                     found.add(Source(rule.host, name))
                 if len(found) > REPOSITORIES_MAX:
                     raise ClientError(f"{rule.host}: more than {REPOSITORIES_MAX} repositories are {rule.repositories}")
-        except ClientError as error:
-            self._answering.failed(rule.host, error)
-            raise
         return sorted(found)
 
     async def look(self, rule: Rule, source: Source) -> Look:
@@ -113,11 +109,10 @@ class Survey:
         look.known = {**self.found.get(repository, {}), **written}
         look.origins = await self._registry.db.read(_origins, look)
         try:
-            self._answering.check(source.host)
-            upstream = await self._upstreams.repository(source.host, source.repository, Purpose.RUNS)
-            await self._ask(look, upstream)
+            with self._answering.asking(source.host):
+                upstream = await self._upstreams.repository(*source, Purpose.RUNS)
+                await self._ask(look, upstream)
         except ClientError as error:
-            self._answering.failed(source.host, error)
             look.failed(None, str(error))
             look.answered = False
         return look
@@ -130,7 +125,7 @@ class Survey:
         known = {origin.source_tag for origin in look.origins.values()}
         asked = {*look.selected, *((known - names) if names is not None else ())}
         absent = await self._heads(look, upstream, sorted(asked - look.seen.keys()))
-        look.upstream = Upstream(None if look.braked else names, frozenset(look.seen), frozenset(absent))
+        look.upstream = UpstreamTags(None if look.braked else names, frozenset(look.seen), frozenset(absent))
         for tag in look.selected:
             if tag in absent and tag not in known:
                 look.failed(tag, "upstream has no such tag")
@@ -147,7 +142,7 @@ class Survey:
             if not error.code:  # Something before the registry says so, such as a proxy.
                 raise
             self._answering.answered(look.source.host)
-            look.upstream = Upstream(None, is_gone=True)
+            look.upstream = UpstreamTags(None, is_gone=True)
             if not look.origins:
                 look.failed(None, str(error))
             return None
@@ -191,16 +186,15 @@ class Survey:
 
         async def ask(tag: str) -> None:
             try:
-                self._answering.check(look.source.host)
-                head = await upstream.head_manifest(tag)
+                with self._answering.asking(look.source.host):
+                    head = await upstream.head_manifest(tag)
             except ClientError as error:
-                self._answering.failed(look.source.host, error)
                 look.failed(tag, str(error))
             else:
                 self._answering.answered(look.source.host)
                 found[tag] = None if head is None else head.digest
 
-        await side_by_side.each(ask, tags, min(_AT_ONCE, len(tags)))
+        await side_by_side.each(ask, tags, _AT_ONCE)
         now = self._registry.clock.now()
         known = await self._registry.db.read(sightings.of_tags, look.source, found)
         if not self._quiet:
@@ -219,14 +213,13 @@ class Survey:
 
         async def ask(tag: str) -> None:
             try:
-                self._answering.check(look.source.host)
-                if await self._has_new(look, upstream, tags[tag]):
-                    found.add(tag)
+                with self._answering.asking(look.source.host):
+                    if await self._has_new(look, upstream, tags[tag]):
+                        found.add(tag)
             except ClientError as error:
-                self._answering.failed(look.source.host, error)
                 look.failed(tag, str(error))
 
-        await side_by_side.each(ask, tags, min(_AT_ONCE, len(tags)))
+        await side_by_side.each(ask, tags, _AT_ONCE)
         return found
 
     async def _has_new(self, look: Look, upstream: UpstreamRepository, subject: Digest) -> bool:
@@ -249,13 +242,13 @@ class Survey:
 
         Asked for a layer as if it were a manifest, distribution 2 answers with 500.
         """
-        upstream = await self._upstreams.repository(look.source.host, look.source.repository, Purpose.RUNS)
+        upstream = await self._upstreams.repository(*look.source, Purpose.RUNS)
         for digest, is_manifest in lacking:
-            self._answering.check(look.source.host)
-            if is_manifest and await upstream.head_manifest(digest) is not None:
-                return True
-            if not is_manifest and await upstream.has_blob(digest):
-                return True
+            with self._answering.asking(look.source.host):
+                if is_manifest and await upstream.head_manifest(digest) is not None:
+                    return True
+                if not is_manifest and await upstream.has_blob(digest):
+                    return True
         return False
 
 

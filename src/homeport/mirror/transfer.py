@@ -31,7 +31,7 @@ from homeport.registry.registry import Registry
 from homeport.upstreams.upstreams import Purpose, UpstreamRepository
 
 
-class Upstream:
+class UpstreamEnd:
     """The source: an upstream repository, and what of it is here or was read before."""
 
     def __init__(self, registry: Registry, repository: str, upstream: UpstreamRepository) -> None:
@@ -67,7 +67,7 @@ class Upstream:
         return await self._upstream.referrers(subject)
 
 
-class Repository:
+class OurEnd:
     """The destination: a repository of ours, as somebody who is trusted to leave things out fills it.
 
     `shared`: upstream shows the source to everybody, so what is fetched from it may serve other repositories, too.
@@ -80,7 +80,7 @@ class Repository:
         fetches: Fetches,
         origin: Origin,
         name: str,
-        source: Upstream,
+        source: UpstreamEnd,
         wanted: Sequence[Platform],
         *,
         shared: bool,
@@ -170,7 +170,7 @@ class Picked(Choice):
 class Watching(Observer):
     """Sees to it that what a source lacks is not asked of the destination, and counts what came."""
 
-    def __init__(self, destination: Repository) -> None:
+    def __init__(self, destination: OurEnd) -> None:
         self._destination = destination
         self.bytes = 0
 

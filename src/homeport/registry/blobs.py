@@ -12,10 +12,11 @@ Holds (docs/format.md draws the protocol):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from homeport import events
+from homeport.db import batches
 from homeport.db.database import Transaction
 from homeport.events import SYSTEM, Origin
 from homeport.oci.digest import Digest
@@ -26,8 +27,6 @@ from homeport.registry.trash import TrashedBlob
 
 #: How many repositories are looked at for one that the caller may read, when a mount names no source.
 MOUNT_SOURCES_MAX = 1_000
-#: Digests that one statement asks for.
-DIGESTS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +188,7 @@ def missing(tx: Transaction, repository: str, digests: Iterable[Digest]) -> list
     wanted = list(dict.fromkeys(digests))
     tx.lock(wanted)
     held: set[str] = set()
-    for some in _batches(wanted):
-        marks = ",".join("?" * len(some))
+    for some, marks in batches.of(wanted):
         rows = tx.all(
             f"SELECT digest FROM held_blobs WHERE repository = ? AND digest IN ({marks})",  # noqa: S608 (marks only)
             (repository, *some),
@@ -202,18 +200,11 @@ def missing(tx: Transaction, repository: str, digests: Iterable[Digest]) -> list
 def keep(tx: Transaction, registry: Registry, repository_id: int, digests: Iterable[Digest]) -> None:
     """Promise again that these links stay for a day, where the last promise is older than an hour."""
     until = registry.clock.now() + registry.rules.keep_seconds
-    for some in _batches(list(digests)):
-        marks = ",".join("?" * len(some))
+    for some, marks in batches.of(digests):
         tx.run(
             f"UPDATE links SET keep_until = ? WHERE repository_id = ? AND keep_until < ? AND digest IN ({marks})",  # noqa: S608 (marks only)
             (until, repository_id, until - registry.rules.keep_renewal_seconds, *some),
         )
-
-
-def _batches(digests: list[Digest]) -> Iterator[list[Digest]]:
-    """The digests in lists that fit into one statement, whose texts are few, so that they are prepared once."""
-    for first in range(0, len(digests), DIGESTS_MAX):
-        yield digests[first : first + DIGESTS_MAX]
 
 
 def _promised_until(tx: Transaction, repository: str, digest: Digest) -> tuple[Blob, float] | None:
@@ -296,8 +287,7 @@ def condemn(tx: Transaction, registry: Registry, digest: Digest) -> None:
 def condemned_at(tx: Transaction, digests: list[Digest]) -> float | None:
     """When the last of these digests was condemned that are; None: none is."""
     newest: list[float] = []
-    for some in _batches(digests):
-        marks = ",".join("?" * len(some))
+    for some, marks in batches.of(digests):
         sql = f"SELECT max(changed_at) FROM blobs WHERE digest IN ({marks}) AND state = 'condemned'"  # noqa: S608 (marks only)
         row = tx.one(sql, some)
         newest += [row[0]] if row is not None and row[0] is not None else []
@@ -390,8 +380,7 @@ def condemned(tx: Transaction) -> tuple[int, int]:
 def unlinked(tx: Transaction, digests: list[Digest]) -> list[tuple[Digest, int]]:
     """Those of `digests` that have a row and that no repository links, with their sizes; 0 where nobody knows it."""
     found: list[tuple[Digest, int]] = []
-    for some in _batches(digests):
-        marks = ",".join("?" * len(some))
+    for some, marks in batches.of(digests):
         rows = tx.all(
             f"SELECT digest, coalesce(size, 0) FROM blobs b WHERE digest IN ({marks})"  # noqa: S608 (marks only)
             " AND NOT EXISTS (SELECT 1 FROM links l WHERE l.digest = b.digest)",
@@ -404,8 +393,7 @@ def unlinked(tx: Transaction, digests: list[Digest]) -> list[tuple[Digest, int]]
 def link_counts(tx: Transaction, digests: list[Digest]) -> dict[str, int]:
     """How many repositories link each of `digests`."""
     found: dict[str, int] = {}
-    for some in _batches(digests):
-        marks = ",".join("?" * len(some))
+    for some, marks in batches.of(digests):
         rows = tx.all(f"SELECT digest, count(*) FROM links WHERE digest IN ({marks}) GROUP BY digest", some)  # noqa: S608
         found.update(dict(rows))
     return found
@@ -432,8 +420,7 @@ def adopt(tx: Transaction, registry: Registry, found: Blob) -> bool:
 def unknown(tx: Transaction, digests: list[Digest]) -> set[Digest]:
     """Those of `digests` that have no row."""
     known: set[str] = set()
-    for some in _batches(digests):
-        marks = ",".join("?" * len(some))
+    for some, marks in batches.of(digests):
         known.update(d for (d,) in tx.all(f"SELECT digest FROM blobs WHERE digest IN ({marks})", some))  # noqa: S608
     return {digest for digest in digests if digest not in known}
 

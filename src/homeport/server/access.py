@@ -8,20 +8,22 @@ Sources: Docker's token authentication specification; RFC 6750, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NoReturn
+from collections.abc import Awaitable, Iterable
+from typing import NoReturn, TypeVar
 
 from homeport.auth.actors import Actor
 from homeport.auth.permissions import Policy, Right, held, is_upstreams, may, unscoped
 from homeport.db.database import Transaction
 from homeport.oci.errors import Denied, NotANode, Unauthorized, UpstreamsName
-from homeport.registry import visibility
+from homeport.registry import privacy
 from homeport.server.context import Call, Context
 from homeport.server.http import Headers, Request
 from homeport.server.proxies import base_url
 
 #: The name of the service in challenges and the audience of its tokens.
 SERVICE = "homeport"
+
+T = TypeVar("T")
 
 _SCOPE_ACTIONS = {Right.PULL: "pull", Right.PUSH: "pull,push", Right.DELETE: "delete", Right.ADMIN: "*"}
 
@@ -54,8 +56,19 @@ async def require(call: Call, *needed: Right) -> None:
         if right not in found.rights:
             _refuse(call, needed)
     as_anybody = found.pulls_as_anybody and Right.PULL in needed
-    if as_anybody and await call.registry.db.read(visibility.is_private, call.repository):
+    if as_anybody and await call.registry.db.read(privacy.is_private, call.repository):
         _refuse(call, needed)
+
+
+async def from_cache(call: Call, answer: Awaitable[T]) -> T:
+    """What the cache answers, if the caller may have it.
+
+    Who may is asked before the cache is, and again here: only since upstream was asked it may be known that it does not
+    show the repository to everybody.
+    """
+    found = await answer
+    await require(call, Right.PULL)
+    return found
 
 
 def shown(tx: Transaction, policy: Policy, actor: Actor, repository: str) -> bool:
@@ -65,7 +78,7 @@ def shown(tx: Transaction, policy: Policy, actor: Actor, repository: str) -> boo
     holds here, too.
     """
     found = held(policy, unscoped(actor), repository)
-    return Right.PULL in found.rights and not (found.pulls_as_anybody and visibility.is_private(tx, repository))
+    return Right.PULL in found.rights and not (found.pulls_as_anybody and privacy.is_private(tx, repository))
 
 
 def _refuse(call: Call, needed: tuple[Right, ...]) -> NoReturn:

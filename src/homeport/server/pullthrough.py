@@ -1,7 +1,6 @@
 """What the handlers ask of the pull-through cache, and how what it says beside an answer is told.
 
-`mirror/cache.py` is what answers. Holds: who may is asked before the cache is, and again when it has answered, since it
-may only know now that upstream does not show the repository to everybody.
+`mirror/cache.py` is what answers. Holds: no answer reaches a client but by `server/access.py::from_cache`.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Coming(Protocol):
 class PullThrough(Protocol):
     """Serves repositories of other registries as ours, and fetches what is not here.
 
-    What upstream does not show to everybody is private (`registry/visibility.py`) before any of these returns.
+    What upstream does not show to everybody is private (`registry/privacy.py`) before any of these returns.
     """
 
     def covers(self, repository: str) -> bool:

@@ -138,9 +138,13 @@ class Upstreams:
     async def _way(self, host: str) -> _Way:
         await self._load()
         if host not in self._ways:
-            self._ways[host] = way = _Way(Pace(self._clock), Budget(host, self._clock))
-            self._set(host, way)
+            self._open_way(host)
         return self._ways[host]
+
+    def _open_way(self, host: str) -> _Way:
+        self._ways[host] = way = _Way(Pace(self._clock), Budget(host, self._clock))
+        self._set(host, way)
+        return way
 
     def _set(self, host: str, way: _Way) -> None:
         settings = self._of(host)
@@ -165,9 +169,7 @@ class Upstreams:
                 return
             self._loaded = True
             for standing in known:
-                self._ways[standing.host] = way = _Way(Pace(self._clock), Budget(standing.host, self._clock))
-                self._set(standing.host, way)
-                way.budget.load(standing)
+                self._open_way(standing.host).budget.load(standing)
 
 
 class UpstreamRepository(RemoteRepository):

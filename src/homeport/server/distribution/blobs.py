@@ -10,7 +10,7 @@ from homeport.oci.errors import BlobUnknown, RangeInvalid
 from homeport.registry import blobs
 from homeport.registry.blobs import Blob
 from homeport.server import failures, ranges
-from homeport.server.access import require
+from homeport.server.access import from_cache, require
 from homeport.server.conditions import is_known, range_applies
 from homeport.server.context import Call
 from homeport.server.http import Headers, Response
@@ -24,30 +24,27 @@ async def get(call: Call) -> Response:
     await require(call, Right.PULL)
     digest = Digest.parse(call.reference)
     if (cache := call.cache) is not None:
-        found = await cache.blob(call.repository, digest)
-        await require(call, Right.PULL)  # Whether everybody may see it is known since upstream was asked.
-        if not isinstance(found, Blob):
-            return _coming(call, digest, found)
-        blob = found
+        found = await from_cache(call, cache.blob(call.repository, digest))
     else:
-        blob = await blobs.get(call.registry, call.repository, digest)
+        found = await blobs.get(call.registry, call.repository, digest)
     headers = _headers(digest)
     if is_known(call.request, digest):
         return Response(304, headers)
-    await _check_whole(call, blob)
-    header = call.request.header(b"range")
-    if header is not None and range_applies(call.request, digest):
-        try:
-            asked = ranges.parse(header, blob.size)
-        except RangeInvalid as error:
-            return _outside(error, blob.size)
-        if asked is not None:
-            return _partial(call, blob, asked, headers)
+    if isinstance(found, Blob):
+        await _check_whole(call, found)
+    try:
+        asked = _asked(call, digest, found.size)
+    except RangeInvalid as error:
+        return _outside(error, found.size)
+    if not isinstance(found, Blob):
+        return _coming(call, digest, found, asked, headers)
+    if asked is not None:
+        return _partial(call, found, asked, headers)
     _note(call, digest)
     headers.append((b"content-type", b"application/octet-stream"))
-    path = call.registry.blobs.path(blob.location)
-    body = path if path is not None else call.registry.blobs.read(blob.location)
-    return Response(200, headers, body, blob.size)
+    path = call.registry.blobs.path(found.location)
+    body = path if path is not None else call.registry.blobs.read(found.location)
+    return Response(200, headers, body, found.size)
 
 
 async def head(call: Call) -> Response:
@@ -83,8 +80,7 @@ async def _check_whole(call: Call, blob: Blob) -> None:
 
 async def _head_through(call: Call, cache: PullThrough, digest: Digest) -> Response:
     """HEAD of a blob that upstream has, which is not fetched for that."""
-    size = await cache.blob_size(call.repository, digest)
-    await require(call, Right.PULL)  # Whether everybody may see it is known since upstream was asked.
+    size = await from_cache(call, cache.blob_size(call.repository, digest))
     headers = _headers(digest)
     if is_known(call.request, digest):
         return Response(304, headers)
@@ -92,22 +88,21 @@ async def _head_through(call: Call, cache: PullThrough, digest: Digest) -> Respo
     return Response(200, headers, b"", size)
 
 
-def _coming(call: Call, digest: Digest, blob: Coming) -> Response:
-    """A blob that is sent as it comes. Of many ranges the whole is sent: they would have to come in that order."""
-    headers = _headers(digest)
-    if is_known(call.request, digest):
-        return Response(304, headers)
-    headers.append((b"content-type", b"application/octet-stream"))
+def _asked(call: Call, digest: Digest, size: int) -> list[ByteRange] | None:
+    """The ranges of the blob that are asked for; None: all of it. Raises `RangeInvalid`."""
     header = call.request.header(b"range")
-    if header is not None and range_applies(call.request, digest):
-        try:
-            asked = ranges.parse(header, blob.size)
-        except RangeInvalid as error:
-            return _outside(error, blob.size)
-        if asked is not None and len(asked) == 1:
-            (one,) = asked
-            headers.append((b"content-range", one.content_range(blob.size)))
-            return Response(206, headers, blob.read(one.start, one.stop), one.stop - one.start)
+    if header is None or not range_applies(call.request, digest):
+        return None
+    return ranges.parse(header, size)
+
+
+def _coming(call: Call, digest: Digest, blob: Coming, asked: list[ByteRange] | None, headers: Headers) -> Response:
+    """A blob that is sent as it comes. Of many ranges the whole is sent: they would have to come in that order."""
+    headers.append((b"content-type", b"application/octet-stream"))
+    if asked is not None and len(asked) == 1:
+        (one,) = asked
+        headers.append((b"content-range", one.content_range(blob.size)))
+        return Response(206, headers, blob.read(one.start, one.stop), one.stop - one.start)
     _note(call, digest)
     return Response(200, headers, blob.read(0, blob.size), blob.size)
 

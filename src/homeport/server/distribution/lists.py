@@ -13,7 +13,7 @@ from homeport.oci.errors import NameUnknown
 from homeport.registry import referrers, repositories, tags
 from homeport.registry.referrers import Referrer
 from homeport.server import paging
-from homeport.server.access import may_pull_something, refuse, require, shown
+from homeport.server.access import from_cache, may_pull_something, refuse, require, shown
 from homeport.server.context import Call
 from homeport.server.http import Headers, Response, json_response
 from homeport.server.pullthrough import warned
@@ -53,8 +53,7 @@ async def tag_list(call: Call) -> Response:
     last = call.request.parameter("last") or ""
     warning = None
     if (cache := call.cache) is not None:
-        every, warning = await cache.tags(call.repository)
-        await require(call, Right.PULL)  # Whether everybody may see it is known since upstream was asked.
+        every, warning = await from_cache(call, cache.tags(call.repository))
         start = bisect_right(every, last)
         names: list[str] | None = every[start : start + limit + 1]
     else:
@@ -75,8 +74,7 @@ async def referrer_list(call: Call) -> Response:
     artifact_type = call.request.parameter("artifactType") or None
     warning = None
     if (cache := call.cache) is not None:
-        warning = await cache.referrers(call.repository, subject)
-        await require(call, Right.PULL)  # Whether everybody may see it is known since upstream was asked.
+        warning = await from_cache(call, cache.referrers(call.repository, subject))
     found, more = await referrers.get(call.registry, call.repository, subject, artifact_type, last, limit)
     headers: Headers = [(b"content-type", mediatype.OCI_INDEX.encode()), *warned(warning)]
     filters = {}

@@ -9,7 +9,7 @@ from homeport.oci.digest import Digest
 from homeport.oci.errors import ManifestInvalid, RequestInvalid
 from homeport.oci.reference import check_tag
 from homeport.registry import blobs, manifests, tags
-from homeport.server.access import require
+from homeport.server.access import from_cache, require
 from homeport.server.conditions import is_known
 from homeport.server.context import Call
 from homeport.server.http import Response
@@ -30,8 +30,7 @@ async def get(call: Call) -> Response:
         check_tag(reference)
     size = warning = None
     if (cache := call.cache) is not None:
-        served = await cache.manifest(call.repository, reference, head=call.request.method == "HEAD")
-        await require(call, Right.PULL)  # Whether everybody may see it is known since upstream was asked.
+        served = await from_cache(call, cache.manifest(call.repository, reference, head=call.request.method == "HEAD"))
         stored, size, warning = served.stored, served.size, served.warning
     else:
         stored = await manifests.get(call.registry, call.repository, reference)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,7 +28,6 @@ from homeport.mirror.remaining import Copy
 from homeport.mirror.rules import Rule, followed
 from homeport.mirror.survey import Look, Survey
 from homeport.oci import companions, patterns
-from homeport.oci.digest import Digest
 from homeport.oci.errors import NameInvalid
 from homeport.oci.reference import DOCKER_HUB
 from homeport.registry.registry import Registry
@@ -39,19 +38,6 @@ _LOOKS_AT_ONCE: Final = 8
 _PAGE: Final = 1_000
 #: How many repositories of ours are followed.
 FOLLOWED_MAX: Final = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Same:
-    """A tag of ours that is what upstream has, which nobody had written down."""
-
-    repository: str
-    tag: str
-    source: Source
-    source_tag: str
-    digest: Digest
-    found_by: FoundBy
-    image: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +73,8 @@ class Decided:
 
     rules: list[Rule] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
-    same: list[Same] = field(default_factory=list)
+    #: Of tags of ours that are what upstream has, and of which nobody had written that down.
+    same: list[TagOrigin] = field(default_factory=list)
     waiting: list[Told] = field(default_factory=list)
     theirs: list[Told] = field(default_factory=list)
     braked: list[Braked] = field(default_factory=list)
@@ -111,21 +98,21 @@ class Decided:
         self.failures.append(Failure(what, why))
 
 
-class Decider:
+class Planner:
     """One look at everything that the rules mean."""
 
     def __init__(
         self,
         registry: Registry,
         upstreams: Upstreams,
-        settings: Callable[[], config.Settings],
+        settings: config.Settings,
         answering: Answering | None = None,
         *,
         quiet: bool,
     ) -> None:
         self._registry = registry
         self._upstreams = upstreams
-        self._settings = settings()
+        self._settings = settings
         self._quiet = quiet
         self._answering = answering or Answering()
         self._survey = Survey(registry, upstreams, self._answering, quiet=quiet)
@@ -262,7 +249,6 @@ class Decider:
             if await self._survey.offers_any(look, lacking):
                 return Step("copy", "parts of it are missing")
         except ClientError as error:
-            self._answering.failed(look.source.host, error)
             look.failed(tag, str(error))
         return Step("same", "as much of it is here as upstream has")
 
@@ -283,7 +269,11 @@ class Decider:
                 self._take(look, tag, weighed.steps[tag], weighed.here.get(tag))
         if look.upstream.tags is not None:
             decided.tags[look.source] = look.upstream.tags
-        now = self._registry.clock.now()
+        self._weigh_departures(look)
+
+    def _weigh_departures(self, look: Look) -> None:
+        """Decide about what came from there before, and whether its list is believed."""
+        decided, now = self._decided, self._registry.clock.now()
         # Of a list that is not believed nothing is selected; what came back is back all the same.
         known = {origin.source_tag for origin in look.origins.values()}
         meant = set(look.selected) if look.braked is None else known
@@ -320,7 +310,8 @@ class Decider:
                 origin = here.origin if here is not None else None
                 if origin is None or (origin.source, origin.digest, origin.image) != (look.source, seen.digest, image):
                     by: FoundBy = "name" if image is None else "mirror"
-                    decided.same.append(Same(look.repository, tag, look.source, tag, seen.digest, by, image))
+                    now = self._registry.clock.now()
+                    decided.same.append(TagOrigin(look.repository, tag, look.source, tag, seen.digest, by, image, now))
             case "copy":
                 decided.copies.append(Copy(look.repository, tag, rule.label, look.source, tag, seen.digest, step.why))
             case "wait":

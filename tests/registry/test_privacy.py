@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from homeport.oci.digest import Digest
-from homeport.registry import blobs, manifests, repositories, visibility
+from homeport.registry import blobs, manifests, privacy, repositories
 from homeport.testing.images import image
 from tests.registry.world import ADA, REPOSITORY, World
 
@@ -19,11 +19,11 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def is_private(world: World, repository: str = REPOSITORY) -> bool:
-    return await world.registry.db.read(visibility.is_private, repository)
+    return await world.registry.db.read(privacy.is_private, repository)
 
 
 async def say(world: World, *, private: bool) -> None:
-    await world.registry.db.write(visibility.set_private, REPOSITORY, private=private)
+    await world.registry.db.write(privacy.set_private, REPOSITORY, private=private)
 
 
 async def test_it_is_what_was_said_last(world: World) -> None:
