@@ -14,7 +14,7 @@ from homeport.cli.output import CommandError, Exit, format_time
 from homeport.cli.verbs import Verbs
 from homeport.jobs import queue
 from homeport.jobs.queue import Job
-from homeport.mirror import brake, exporting, keeping, origins, remaining, rules
+from homeport.mirror import brake, keeping, origins, remaining, rules
 from homeport.mirror.brake import BrakeError, Stopped
 from homeport.mirror.plan import Departure
 from homeport.mirror.remaining import Copy
@@ -162,9 +162,10 @@ def _quota_line(standing: Standing, now: float) -> str:
 
 
 async def export(context: Context) -> int:
+    mirror = context.settings().mirror
     async with context.registry() as registry:
-        mirrored = await registry.db.read(keeping.mirrored)
-    context.output.line(exporting.text(mirrored).rstrip())
+        found = await registry.db.read(keeping.exported, mirror)
+    context.output.line(found.text().rstrip())
     return Exit.DONE
 
 
