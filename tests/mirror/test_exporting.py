@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from homeport.config import Mirror, Settings, load
 from homeport.config.document import Document
 from homeport.mirror.addresses import Source
-from homeport.mirror.exporting import Export
+from homeport.mirror.exporting import Export, why_too_long
 from homeport.mirror.origins import FoundBy, Leaving, TagOrigin
 from homeport.oci.digest import Digest
 
@@ -131,7 +131,7 @@ def test_what_no_image_means_any_more_is_listed(found: dict[str, Any], *, listed
 
 
 def test_with_what_is_listed_comes_what_comes_with_its_image() -> None:
-    options = {"platforms": ["linux/arm64"], "referrer_types": ["*spdx*"], "overwrite": True}
+    options: dict[str, Any] = {"platforms": ["linux/arm64"], "referrer_types": ["*spdx*"], "overwrite": True}
     mirror = mirror_of(
         {"source": str(ALPINE), "name": "small", "target": "{name}", "tags": {"newest": 1}} | options,
         follow=True,
@@ -147,7 +147,7 @@ def test_with_what_is_listed_comes_what_comes_with_its_image() -> None:
     ).images
     names = [image.name for image in (dropped, followed, unselected)]
     assert len({*names, "small"}) == 4
-    assert unselected.model_dump(include=options.keys()) == mirror.images[0].model_dump(include=options.keys())
+    assert unselected.model_dump(include={*options}) == mirror.images[0].model_dump(include={*options})
     assert (unselected.tags.list, dropped.tags.list, followed.tags.list) == (("3.19",), ("3.18",), ("edge",))
     assert (dropped.platforms, dropped.gone_upstream) == ((), None)
     assert (followed.platforms, followed.gone_upstream) == ((), 7 * 86_400)
@@ -157,6 +157,16 @@ def test_an_empty_mirror_is_an_empty_list(tmp_path: Path) -> None:
     export = Export(Mirror())
     assert export.is_empty
     assert loaded(export.text(), tmp_path).mirror.images == ()
+
+
+@pytest.mark.parametrize(
+    ("tags", "why"),
+    [(9, None), (50_000, None), (99_999, "has more than 100000 values"), (150_000, "larger than 1 MiB")],
+)
+def test_more_tags_than_a_configuration_may_list_are_told(tags: int, why: str | None) -> None:
+    text = export_of(Mirror(), *(origin("app", APP, str(number)) for number in range(tags))).text()
+    told = why_too_long(text)
+    assert told is None if why is None else why in (told or "")
 
 
 _TAGS = st.sampled_from(["latest", "1", "1.0", "0x1", "null", "true", "3.20", "1_000"])

@@ -215,7 +215,7 @@ def _any_image(chosen: random.Random, upstream: Upstream, name: str) -> dict[str
 
 
 def _any_tags(chosen: random.Random) -> dict[str, Any]:
-    some = [
+    some: list[dict[str, Any]] = [
         {},
         {"list": ["1.0.0"]},
         {"newest": 2},

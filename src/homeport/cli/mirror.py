@@ -14,7 +14,7 @@ from homeport.cli.output import CommandError, Exit, format_time
 from homeport.cli.verbs import Verbs
 from homeport.jobs import queue
 from homeport.jobs.queue import Job
-from homeport.mirror import brake, keeping, origins, remaining, rules
+from homeport.mirror import brake, exporting, keeping, origins, remaining, rules
 from homeport.mirror.brake import BrakeError, Stopped
 from homeport.mirror.plan import Departure
 from homeport.mirror.remaining import Copy
@@ -58,7 +58,7 @@ def add(verbs: Verbs) -> None:
     mirror.verb(
         "export",
         "Print what is mirrored and followed as a configuration by which an empty registry refills itself.",
-        export,
+        print_export,
         more="Each run writes it beside the data folder as well, or where 'mirror.export' says.",
         as_json=False,
     )
@@ -161,11 +161,14 @@ def _quota_line(standing: Standing, now: float) -> str:
     return f"quota: {standing.host}: {pulls_left(standing)} at {format_time(standing.seen_at)}{limited}"
 
 
-async def export(context: Context) -> int:
+async def print_export(context: Context) -> int:
     mirror = context.settings().mirror
     async with context.registry() as registry:
-        found = await registry.db.read(keeping.exported, mirror)
-    context.output.line(found.text().rstrip())
+        export = await registry.db.read(keeping.exported, mirror)
+    text = export.text()
+    context.output.line(text.rstrip())
+    if (why := exporting.why_too_long(text)) is not None:
+        context.output.note(f"this {why}")
     return Exit.DONE
 
 

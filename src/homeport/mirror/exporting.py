@@ -15,6 +15,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from homeport import config
+from homeport.config.document import BYTES_MAX, NODES_MAX, Document, DocumentError
 from homeport.mirror import plan, rules
 from homeport.mirror.addresses import Source
 from homeport.mirror.origins import TagOrigin
@@ -37,6 +38,8 @@ _NOTHING: Final = "{}"
 _NOT_SETTINGS: Final = ("images", "export")
 #: Characters that YAML takes for line breaks or not at all, and others that few editors show.
 _ODD: Final = re.compile(r"[^\x20-\x7e]")
+#: What is shorter has fewer values than a configuration may have.
+_SHORT_CHARACTERS: Final = 3 * NODES_MAX
 _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
@@ -91,6 +94,19 @@ class Export:
             for (source, repository, with_it), tags in sorted(self._beyond.items())
         ]
         return named_apart(entries, self._rules)
+
+
+def why_too_long(text: str) -> str | None:
+    """Why no registry takes the file, where thousands of tags are listed; None: it does."""
+    if len(text) <= _SHORT_CHARACTERS:
+        return None
+    why = f"is larger than {BYTES_MAX // 1024**2} MiB" if len(text) > BYTES_MAX else None
+    if why is None:
+        try:
+            Document(text)
+        except DocumentError as error:
+            why = error.message
+    return f"{why}, which no configuration may be; let images of 'mirror' mean what is listed" if why else None
 
 
 def _said(section: BaseModel) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Writing down beside the data folder what is mirrored and followed, so that an empty registry refills itself.
 
-Holds: the file lies outside of what it is to bring back; a run whose file could not be written says so and is none the
-worse. A file that names images which the new one lacks is kept beside it (`.before`): a registry that begins anew does
-not overwrite what says what it is to become.
+Holds: the file lies outside of what it is to bring back; a run whose file could not be written, or is too long to be
+of use, says so and is none the worse. A file that names images which the new one lacks is kept beside it (`.before`): a
+registry that begins anew does not overwrite what says what it is to become.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from homeport import config
 from homeport.db.database import Transaction
-from homeport.mirror import holdings, origins
+from homeport.mirror import exporting, holdings, origins
 from homeport.mirror.exporting import Export
 from homeport.oci.digest import Digest
 from homeport.registry.registry import Registry
@@ -29,26 +29,27 @@ def place(settings: config.Settings) -> Path:
 
 
 async def write(registry: Registry, settings: config.Settings) -> str | None:
-    """Write it; why that was not possible, if it was not."""
+    """Write it; why it is of no use, if it is not."""
     export = await registry.db.read(exported, settings.mirror)
     if export.is_empty:
         return None
     threads = registry.clock.threads("mirror-export", 1)
     try:
-        await threads.run(_replace, place(settings), export.text())
+        return await threads.run(_replace, place(settings), export.text())
     except OSError as error:
         return f"{place(settings)} cannot be written: {error.strerror}"
     finally:
         threads.close()
-    return None
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, text: str) -> str | None:
     old = textfile.read(path)
     if old is not None and not _images(old) <= _images(text):
         textfile.replace(path.with_name(f"{path.name}.before"), old)
     if old != text:
         textfile.replace(path, text)
+    why = exporting.why_too_long(text)
+    return f"{path} {why}" if why else None
 
 
 def _images(text: str) -> set[str]:
