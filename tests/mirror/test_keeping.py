@@ -55,6 +55,22 @@ async def test_what_a_new_registry_has_not_yet_is_not_forgotten(
     assert file.with_name("data.mirror.yaml.before").read_text("utf-8") == before
 
 
+async def test_what_is_kept_beyond_an_image_is_not_forgotten_either(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts, file: Path
+) -> None:
+    """It has the source of the image, and a name of its own."""
+    image = {"source": f"{upstream.host}/{APP}", "target": "app", "tags": {"newest": 1}}
+    upstream.put(APP, artifacts.image(), "1.0")
+    mirroring.configure(image)
+    await mirroring.run()
+    upstream.put(APP, artifacts.image(), "1.1")
+    await mirroring.run()
+    assert 'list: ["1.0"]' in file.read_text("utf-8")
+    file.write_text(before := file.read_text("utf-8").replace("name: ", "name: the-"), "utf-8")
+    await mirroring.run()
+    assert file.with_name("data.mirror.yaml.before").read_text("utf-8") == before
+
+
 async def test_a_folder_that_cannot_be_written_fails_no_run(
     mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts, tmp_path: Path
 ) -> None:

@@ -52,7 +52,7 @@ def add(verbs: Verbs) -> None:
     mirror.verb(
         "export",
         "Print what is mirrored and followed as a configuration by which an empty registry refills itself.",
-        export,
+        print_export,
         more="Each run writes it beside the data folder as well, or where 'mirror.export' says.",
         as_json=False,
     )
@@ -122,10 +122,10 @@ async def status(context: Context) -> int:
     return await mirror_standing.status(context)
 
 
-async def export(context: Context) -> int:
+async def print_export(context: Context) -> int:
     from homeport.cli import mirror_standing
 
-    return await mirror_standing.export(context)
+    return await mirror_standing.print_export(context)
 
 
 async def release(context: Context) -> int:

@@ -87,10 +87,14 @@ def _quota_line(standing: Standing, now: float) -> str:
     return f"quota: {standing.host}: {pulls_left(standing)} at {format_time(standing.seen_at)}{limited}"
 
 
-async def export(context: Context) -> int:
+async def print_export(context: Context) -> int:
+    mirror = context.settings().mirror
     async with context.registry() as registry:
-        mirrored = await registry.db.read(keeping.mirrored)
-    context.output.line(exporting.text(mirrored).rstrip())
+        export = await registry.db.read(keeping.exported, mirror)
+    text = export.text()
+    context.output.line(text.rstrip())
+    if (why := exporting.why_too_long(text)) is not None:
+        context.output.note(f"this {why}")
     return Exit.DONE
 
 

@@ -211,12 +211,16 @@ class Draft:
         return sections | ({"client": {"hosts": self._hosts}} if self._hosts else {})
 
 
-def named_apart(images: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The same images; those that share a source have a name each, as the configuration wants it."""
-    images = list(images)
+def named_apart(images: Iterable[Mapping[str, Any]], others: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """The same images; those that share a source have a name each, as the configuration wants it.
+
+    `others` are what images beside these are called.
+    """
+    images, others = list(images), set(others)
     shared = Counter(image["source"] for image in images)
+    shared.update(others)
     used: Counter[str] = Counter()
-    taken = {_EVERYBODY}
+    taken = {_EVERYBODY, *others}
     result = []
     for image in images:
         if shared[image["source"]] == 1:
