@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import cast
@@ -22,6 +23,9 @@ class FullDisk:
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
+
+    def goes_by(self, loaded: Mapping[str, str]) -> None:
+        assert "mirror" in loaded
 
     def answer(self, _text: str, *, applied: bool) -> None:
         assert applied

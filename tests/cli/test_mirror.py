@@ -387,3 +387,43 @@ def test_beside_a_running_server_its_worker_does_it(
     assert "job.started" in homeport.log
     assert cli.run("tag", "list", "app", *words, "--json").json[0]["digest"] == image.digest
     assert "last run: job 1: success at 20" in cli.run("mirror", "status", *words).out
+
+
+def test_who_has_edited_the_file_is_told_that_a_run_goes_by_the_old_one(
+    homeport: Homeport, upstream: Upstream, made: Artifacts, source: str
+) -> None:
+    upstream.put(APP, made.image(), "1.0")
+    homeport.start({"mirror": {"schedule": "never"}}, verb="up")
+    cli, words = CommandLine(homeport.folder), ("--data", str(homeport.data))
+    file = homeport.folder / "homeport.yaml"
+    assert cli.run("mirror", "plan", *words, "--json").json["loaded_otherwise"] == []
+    assert "config reload" not in cli.run("mirror", "run", *words).err
+
+    loaded = yaml.safe_load(file.read_text())
+    images = [{"source": source, "target": "app", "referrers": False}]
+    hosts = {upstream.host: {"at_once": 2}}
+    edited = {**loaded, "mirror": {"schedule": "never", "images": images}, "upstreams": hosts, "log": {"level": "info"}}
+    file.write_text(yaml.safe_dump(edited))
+    planned = cli.run("mirror", "plan", *words)
+    assert "a run would copy 1 image, for at least 1 pull\n" in planned.out
+    told = (
+        "homeport: a run goes by what the running server has loaded, where mirror and upstreams differ from these"
+        " settings; `homeport config reload` makes it read its configuration again\n"
+    )
+    assert planned.err.endswith(told)
+    assert cli.run("mirror", "plan", *words, "--json").json["loaded_otherwise"] == ["mirror", "upstreams"]
+    assert cli.run("mirror", "status", *words).err == told
+    ran = cli.run("mirror", "run", *words)
+    assert told in ran.err
+    assert "copied 0, " in ran.out
+    assert told in cli.run("jobs", "run", "mirror", "--detach", *words).err
+
+    cli.run("config", "reload", *words)
+    assert "config reload" not in cli.run("mirror", "plan", *words).err
+    ran = cli.run("mirror", "run", *words)
+    assert "copied 1, " in ran.out
+    assert "config reload" not in ran.err
+
+    homeport.stop()
+    file.write_text(yaml.safe_dump(loaded))
+    assert cli.run("mirror", "run", *words).err.count("config reload") == 0  # It runs here, by these settings.

@@ -56,10 +56,12 @@ def test_who_has_a_role_tells_of_itself(tmp_path: Path) -> None:
     lock.serves("http://127.0.0.1:1")
     lock.answer("a long sentence about what came of it", applied=False)
     lock.answer("short", applied=True)
+    lock.goes_by({"mirror": "0123456789abcdef"})
     running = folder.running("serve")
     assert running is not None
     assert (running.pid, running.url) == (os.getpid(), "http://127.0.0.1:1")
     assert (running.reloads, running.answer, running.applied) == (2, "short", True)
+    assert running.loaded == {"mirror": "0123456789abcdef"}
     lock.release()
 
 

@@ -9,7 +9,7 @@ from homeport import events
 from homeport.app.access import login_settings
 from homeport.app.composition import Program
 from homeport.app.serving import Server
-from homeport.config import ConfigError, Settings, changes
+from homeport.config import ConfigError, Settings, changes, marks
 from homeport.db.database import DatabaseError
 from homeport.events import SYSTEM
 from homeport.notify.targets import targets_of
@@ -55,6 +55,8 @@ class Reload:
             self._program.log.error("config.refused", problems=[str(error)])  # noqa: TRY400
             self._answer(f"the old configuration stays: {error}", applied=False)
         else:
+            for lock in self._locks:
+                lock.goes_by(marks(self._program.settings))
             self._answer(text, applied=True)
 
     async def _apply(self) -> str:

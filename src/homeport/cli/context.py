@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from homeport.cli.output import Output
 from homeport.clock import Clock
-from homeport.config import Problem, SecretReference, Settings, load
+from homeport.config import Problem, SecretReference, Settings, load, marks
 from homeport.events import Origin
+from homeport.kinds import JOB_SETTINGS
 from homeport.storage.datafolder import DataFolder, RoleLock
 
 if TYPE_CHECKING:  # What verbs are handed is imported by who makes it: most verbs need none of it.
@@ -128,6 +129,18 @@ class Context:
         self.folder(settings, create=create)
         async with self.doors.open_registry(settings) as registry:
             yield registry
+
+    def loaded_otherwise(self, settings: Settings, kind: str) -> list[str]:
+        """The parts of the configuration that a run of this kind goes by, and that are others than in `settings`.
+
+        That is so where the process that runs jobs read them at another time, or from another place. Where there is
+        no such process, a run goes by what it is given.
+        """
+        worker = DataFolder(settings.data).running(WORK)
+        if worker is None:
+            return []
+        ours = marks(settings, JOB_SETTINGS.get(kind, ()))
+        return [part for part, mark in ours.items() if worker.loaded.get(part, mark) != mark]
 
     def folder(self, settings: Settings, *, create: bool = False) -> DataFolder:
         """The data folder with its database in place. Raises `DataFolderError`."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from homeport.cli import mirror_files
 from homeport.cli.context import Context
-from homeport.cli.jobs import EXITS, failure_lines, run_kind
+from homeport.cli.jobs import EXITS, failure_lines, run_kind, say_if_loaded_otherwise
 from homeport.cli.mirror_told import copy_told, departure_told, pulls_left, quota_told
 from homeport.cli.options import positive
 from homeport.cli.output import CommandError, Exit, format_time
@@ -93,14 +93,15 @@ async def adopt(context: Context) -> int:
 
 
 async def status(context: Context) -> int:
-    mirror = context.settings().mirror
-    async with context.registry() as registry:
+    settings = context.settings()
+    async with context.registry(settings) as registry:
         runs = await registry.db.read(queue.listed, kind=_KIND, limit=1)
         behind = await registry.db.read(remaining.every)
         stopped = [each for each in await registry.db.read(brake.stopped) if each.released_at is None]
         marked = await registry.db.read(origins.leaving)
         left = await registry.db.read(quotas.every)
-    going = rules.marked(mirror, marked, context.clock.now())
+    going = rules.marked(settings.mirror, marked, context.clock.now())
+    say_if_loaded_otherwise(context, context.loaded_otherwise(settings, _KIND))
     last = runs[0] if runs else None
     if not context.output.as_json:
         for line in _status_lines(last, behind, stopped, going, left, context.clock.now()):

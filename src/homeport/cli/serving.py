@@ -9,6 +9,7 @@ from homeport.cli import greeting
 from homeport.cli.context import SERVE, WORK, Context
 from homeport.cli.output import Exit
 from homeport.cli.verbs import Verbs
+from homeport.config import marks
 from homeport.config.values import Address, parse_address
 from homeport.storage.datafolder import DataFolder
 
@@ -49,6 +50,7 @@ async def start(context: Context) -> int:
         for role in context.arguments.roles:
             locks.append(folder.lock(role))
             stack.callback(locks[-1].release)
+            locks[-1].goes_by(marks(settings))
         folder.prepare_database(settings.database_path, create=True)
         greets = context.arguments.greets
         login = await greeting.make_administrator(context, settings, folder) if greets else None

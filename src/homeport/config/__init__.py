@@ -5,7 +5,7 @@ JSON Schema, the commented file of `homeport init` and the reference page are ma
 refused with its line. A secret is a reference, never a value. No other module reads the environment.
 """
 
-from homeport.config.loading import ConfigError, Problem, changes, load, located
+from homeport.config.loading import ConfigError, Problem, changes, load, located, marks
 from homeport.config.mirroring import Cache, Freshness, Mirror, MirroredImage, TagSelection, Upstream
 from homeport.config.references import SecretReference, SecretUnreadable, process_environment
 from homeport.config.settings import (
@@ -76,6 +76,7 @@ __all__ = [
     "changes",
     "load",
     "located",
+    "marks",
     "process_environment",
     "references",
 ]

@@ -7,8 +7,10 @@ instead, and never repeated when it might be a secret.
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,9 @@ from homeport.config.tree import PREFIX, Setting, located_references, settings, 
 _SERVICE_LINK = re.compile(
     r"HOMEPORT_((\w+_)?SERVICE_(HOST|PORT(_\w+)?)|(\w+_)?PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?|NAME|ENV_\w+)"
 )
+
+#: How much of a digest tells two configurations apart.
+_MARK_CHARACTERS = 16
 
 _PLAIN_WORDS = {
     "missing": "is missing",
@@ -109,6 +114,16 @@ def located(problems: Iterable[Problem], path: Path | None) -> list[Problem]:
 def changes(old: Settings, new: Settings) -> list[Setting]:
     """The settings whose values differ, in the order of the tree; `Setting.live` are those that a server takes over."""
     return [setting for setting in settings() if setting.variable and _value(old, setting) != _value(new, setting)]
+
+
+def marks(tree: Settings, parts: Collection[str] = Settings.model_fields.keys()) -> dict[str, str]:
+    """Of each of these parts of the tree a text that is another one where the part says something else.
+
+    Nothing can be read in it. What is written out and what is left to a default of the same value are alike.
+    """
+    written_out = tree.model_dump(mode="json", include=set(parts), exclude_defaults=True)
+    texts = {part: json.dumps(written_out.get(part), sort_keys=True) for part in parts}
+    return {part: hashlib.sha256(text.encode()).hexdigest()[:_MARK_CHARACTERS] for part, text in texts.items()}
 
 
 def _value(tree: Settings, setting: Setting) -> Any:

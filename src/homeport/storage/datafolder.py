@@ -11,7 +11,8 @@ import fcntl
 import json
 import os
 import re
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 #: File systems that several machines can write to at once, as /proc/self/mountinfo names them.
@@ -43,6 +44,8 @@ class Running:
     reloads: int = 0
     answer: str = ""
     applied: bool = True
+    #: Parts of the configuration that it goes by, each with its mark (`config.marks`).
+    loaded: Mapping[str, str] = field(default_factory=dict)
 
 
 class RoleLock:
@@ -56,6 +59,11 @@ class RoleLock:
     def serves(self, url: str) -> None:
         """Tell where clients reach this process."""
         self._running = replace(self._running, url=url)
+        self._write()
+
+    def goes_by(self, loaded: Mapping[str, str]) -> None:
+        """Tell the marks of the configuration that counts in this process."""
+        self._running = replace(self._running, loaded=loaded)
         self._write()
 
     def answer(self, text: str, *, applied: bool) -> None:

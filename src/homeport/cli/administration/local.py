@@ -122,6 +122,10 @@ class LocalAdministration(Administration):
         _, folder, _ = await self._open()
         return folder.running(WORK) is not None
 
+    async def loaded_otherwise(self, kind: str) -> list[str]:
+        settings, _, _ = await self._open()
+        return self._context.loaded_otherwise(settings, kind)
+
     async def _attend(self, job: Job) -> None:
         """Run the job here whenever nobody else is there to run it: also when a worker dies, or it is to be retried.
 
