@@ -28,6 +28,9 @@ _SERVICE_LINK = re.compile(
     r"HOMEPORT_((\w+_)?SERVICE_(HOST|PORT(_\w+)?)|(\w+_)?PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?|NAME|ENV_\w+)"
 )
 
+#: A step of a place in the tree, as `tree.written` writes it: a name, or the number of an entry.
+_STEP = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
+
 #: How much of a digest tells two configurations apart.
 _MARK_CHARACTERS = 16
 
@@ -104,11 +107,16 @@ def located(problems: Iterable[Problem], path: Path | None) -> list[Problem]:
         document = None
     found = []
     for problem in problems:
-        location = tuple(problem.where.split("."))
+        location = _read_location(problem.where)
         is_setting = location[0] in Settings.model_fields and ":" not in problem.where
         line = document.line(location) if document and is_setting else None
         found.append(Problem(f"{path}:{line}", str(problem)) if line else problem)
     return found
+
+
+def _read_location(text: str) -> Location:
+    """The place of the tree that is written so."""
+    return tuple(int(index) if index else name for name, index in _STEP.findall(text))
 
 
 def changes(old: Settings, new: Settings) -> list[Setting]:
