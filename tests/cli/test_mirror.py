@@ -117,6 +117,8 @@ def test_the_exit_code_says_how_it_ended(here: Here, upstream: Upstream, made: A
     assert f"\nbehind: {source}:3.0 to app:3.0: " in status
     (behind,) = here.run_here("mirror", "status", "--json").json["behind"]
     assert (behind["tag"], behind["digest"], behind["why"]) == ("3.0", broken.digest, "new")
+    since = behind["since"]
+    assert f"behind: {source}:3.0 to app:3.0: since {since}: " in status
     assert str(lost.blob.digest) in behind["failure"]
     settings = yaml.safe_load((here.folder / "homeport.yaml").read_text())
     settings["server"] = {"read_only": "it is being moved"}
@@ -173,6 +175,8 @@ def test_a_plan_says_what_a_run_would_do_and_why(here: Here, upstream: Upstream,
     here.run_here("mirror", "run")
     assert upstream.quota.remaining == 72  # What was read for the sizes is not paid for again.
     assert "a run would copy nothing\n" in here.run_here("mirror", "plan").out
+    assert f"quota: {upstream.host}: 72 of 100 pulls left for 192.0.2.7 at 20" in here.run_here("mirror", "status").out
+    assert here.run_here("mirror", "status", "--json").json["quotas"][0]["counted_for"] == "192.0.2.7"
 
 
 def test_a_plan_as_json_is_one_document(here: Here, upstream: Upstream, made: Artifacts, source: str) -> None:

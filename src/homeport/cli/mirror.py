@@ -109,7 +109,9 @@ async def status(context: Context) -> int:
         return Exit.DONE
     told = {
         "last_run": last.told() if last else None,
-        "behind": [{**copy_told(copy), "failure": copy.failure} for copy in behind],
+        "behind": [
+            {**copy_told(copy), "since": format_time(copy.planned_at), "failure": copy.failure} for copy in behind
+        ],
         "stopped": [{"run": each.run, "source": str(each.source), "reason": each.reason} for each in stopped],
         "leaving": [departure_told(each) for each in going],
         "quotas": [quota_told(standing) for standing in left],
@@ -131,7 +133,7 @@ def _status_lines(
     else:
         yield from _run_lines(last)
     for copy in behind:
-        yield f"behind: {copy.told}: {copy.failure or 'waits for its turn'}"
+        yield f"behind: {copy.told}: since {format_time(copy.planned_at)}: {copy.failure or 'waits for its turn'}"
     for stop in stopped:
         yield f"stopped: {stop.source}: {stop.reason} (`homeport mirror release {stop.run}`)"
     for each in going:
@@ -159,7 +161,8 @@ def _leaving_line(departure: Departure) -> str:
 def _quota_line(standing: Standing, now: float) -> str:
     until = standing.limited_until
     limited = "" if until is None or until <= now else f"; it asks to be left alone until {format_time(until)}"
-    return f"quota: {standing.host}: {pulls_left(standing)} at {format_time(standing.seen_at)}{limited}"
+    whose = f" for {standing.source}" if standing.source else ""
+    return f"quota: {standing.host}: {pulls_left(standing)}{whose} at {format_time(standing.seen_at)}{limited}"
 
 
 async def export(context: Context) -> int:
