@@ -43,6 +43,7 @@ TESTING = "testing"
 #: that runs for something is over before all of Homeport is imported, so of that it imports what it needs.
 LAZY: Mapping[str, tuple[str, ...]] = {
     "__main__.py": ("homeport.app",),  # The doors: what a verb asks the composition root for.
+    "config/place.py": ("homeport.config.document",),  # Where nobody names the folder.
     # What each verb but `run` works with.
     "cli/mirror.py": ("homeport.cli.mirror_plan", "homeport.cli.mirror_standing", "homeport.cli.mirror_files"),
     # With --server only.

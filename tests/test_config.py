@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from homeport.cli.initialize import template
 from homeport.config.errors import ConfigError, SecretUnreadable
-from homeport.config.loading import changes, load
+from homeport.config.loading import changes, load, marks
 from homeport.config.references import SecretReference
 from homeport.config.settings import Settings
 from homeport.config.tree import schema, secret_references, settings, variables
@@ -347,6 +347,22 @@ def test_changes_are_told_with_what_can_be_taken_over(load_text: Load) -> None:
     found = {setting.name: setting.live for setting in changes(old, new)}
     assert found == {"data": False, "server.tls.certificate": False, "server.tls.key": False, "access.anonymous": True}
     assert changes(old, old) == []
+
+
+def test_parts_that_say_the_same_have_the_same_mark(load_text: Load) -> None:
+    mirror = "mirror: {images: [{source: quay.io/team/app, target: %s}]}"
+    hosts = "upstreams: {quay.io: {username: ada, password: 'env:QUAY'}, ghcr.io: {at_once: 2}}"
+    first = load_text(f"{mirror % 'app'}\n{hosts}")
+    assert set(marks(first)) == set(Settings.model_fields)
+    same = load_text(
+        f"{mirror % 'app'}\nupstreams: {{ghcr.io: {{at_once: 2}}, quay.io: {{at_once: 8, username: ada,"
+        " password: 'env:QUAY'}}\ncache: {fresh_for: 900}"
+    )
+    parts = ("mirror", "upstreams", "cache")
+    assert marks(first, parts) == marks(same, parts)
+    other = marks(load_text(f"{mirror % 'web'}\n{hosts}"), parts)
+    assert [part for part in parts if other[part] != marks(first)[part]] == ["mirror"]
+    assert marks(load_text(""), parts)["upstreams"] != other["upstreams"]
 
 
 def test_the_commented_file_says_the_defaults(load_text: Load) -> None:

@@ -19,6 +19,7 @@ from homeport.storage.datafolder import RoleLock
 if TYPE_CHECKING:
     from homeport.cli.context import Outgoing, Services
     from homeport.config.errors import Problem
+    from homeport.config.loading import Reading
     from homeport.config.settings import Settings
     from homeport.db.database import Database
     from homeport.registry.registry import Registry
@@ -28,7 +29,7 @@ async def _run(
     settings: Settings,
     roles: Collection[str],
     *,
-    reread: Callable[[], Settings],
+    reread: Callable[[], Reading],
     ready: Callable[[str], None],
     locks: Collection[RoleLock],
 ) -> None:

@@ -67,6 +67,10 @@ JOB_ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "housekeeping": (),
     "recount": (),
 }
+#: The parts of the configuration that runs go by. Who asks for one is told where the process that runs it has others.
+JOB_SETTINGS: Final[dict[str, tuple[str, ...]]] = {
+    "mirror": ("mirror", "upstreams", "cache"),
+}
 
 
 class Outcome(StrEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import cast
@@ -12,6 +13,7 @@ from typing import cast
 from homeport.app.composition import open_program
 from homeport.app.reloading import Reload
 from homeport.clock import SystemClock
+from homeport.config.loading import Reading
 from homeport.config.settings import Settings
 from homeport.observe import Log
 from homeport.storage.datafolder import RoleLock
@@ -22,6 +24,10 @@ class FullDisk:
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
+
+    def goes_by(self, loaded: Mapping[str, str], stamp: str) -> None:
+        assert "mirror" in loaded
+        assert stamp == "as it was"
 
     def answer(self, _text: str, *, applied: bool) -> None:
         assert applied
@@ -34,7 +40,7 @@ async def test_an_answer_that_cannot_be_written_is_not_the_last(tmp_path: Path) 
     log = Log(io.StringIO(), clock)
     async with AsyncExitStack() as stack:
         program = await open_program(settings, {}, log, clock, stack, works=False)
-        reload = Reload(program, None, lambda: settings, [cast("RoleLock", lock)])
+        reload = Reload(program, None, lambda: Reading(settings, "as it was"), [cast("RoleLock", lock)])
         running = asyncio.create_task(reload.run())
         for _ in range(2):
             lock.asked.clear()

@@ -66,6 +66,22 @@ def test_check_finds_files_that_cannot_be_read(cli: CommandLine) -> None:
     ]
 
 
+def test_check_warns_of_two_images_that_would_bring_one_tag(cli: CommandLine) -> None:
+    (cli.folder / "homeport.yaml").write_text(
+        "mirror:\n  images:\n    - {source: quay.io/team/redis, target: redis}\n"
+        "    - source: docker.io/library/redis\n      target: '{name}'\n"
+    )
+    told = cli.run_here("config", "check")
+    assert told.out == "homeport.yaml: it can be used as it is, but see the warnings\n"
+    warning = (
+        "homeport.yaml:5: mirror.images[1].target: puts its tags into 'redis', as 'quay.io/team/redis' does: where both"
+        " have one of the same name, a run brings only that of the first; give it a 'target' of its own"
+    )
+    assert told.err == f"homeport: warning: {warning}\n"
+    found = cli.run_here("config", "check", "--json")
+    assert (found.json["problems"], found.json["warnings"], found.err) == ([], [warning], "")
+
+
 def test_show_prints_what_holds_in_the_end(cli: CommandLine) -> None:
     (cli.folder / "homeport.yaml").write_text("data: from-file\nlog: {level: warning}")
     words = ("config", "show", "--data", "from-command-line")

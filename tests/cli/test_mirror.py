@@ -117,6 +117,8 @@ def test_the_exit_code_says_how_it_ended(here: Here, upstream: Upstream, made: A
     assert f"\nbehind: {source}:3.0 to app:3.0: " in status
     (behind,) = here.run_here("mirror", "status", "--json").json["behind"]
     assert (behind["tag"], behind["digest"], behind["why"]) == ("3.0", broken.digest, "new")
+    since = behind["since"]
+    assert f"behind: {source}:3.0 to app:3.0: since {since}: " in status
     assert str(lost.blob.digest) in behind["failure"]
     settings = yaml.safe_load((here.folder / "homeport.yaml").read_text())
     settings["server"] = {"read_only": "it is being moved"}
@@ -173,6 +175,8 @@ def test_a_plan_says_what_a_run_would_do_and_why(here: Here, upstream: Upstream,
     here.run_here("mirror", "run")
     assert upstream.quota.remaining == 72  # What was read for the sizes is not paid for again.
     assert "a run would copy nothing\n" in here.run_here("mirror", "plan").out
+    assert f"quota: {upstream.host}: 72 of 100 pulls left for 192.0.2.7 at 20" in here.run_here("mirror", "status").out
+    assert here.run_here("mirror", "status", "--json").json["quotas"][0]["counted_for"] == "192.0.2.7"
 
 
 def test_a_plan_as_json_is_one_document(here: Here, upstream: Upstream, made: Artifacts, source: str) -> None:
@@ -387,3 +391,43 @@ def test_beside_a_running_server_its_worker_does_it(
     assert "job.started" in homeport.log
     assert cli.run("tag", "list", "app", *words, "--json").json[0]["digest"] == image.digest
     assert "last run: job 1: success at 20" in cli.run("mirror", "status", *words).out
+
+
+def test_who_has_edited_the_file_is_told_that_a_run_goes_by_the_old_one(
+    homeport: Homeport, upstream: Upstream, made: Artifacts, source: str
+) -> None:
+    upstream.put(APP, made.image(), "1.0")
+    homeport.start({"mirror": {"schedule": "never"}}, verb="up")
+    cli, words = CommandLine(homeport.folder), ("--data", str(homeport.data))
+    file = homeport.folder / "homeport.yaml"
+    assert cli.run("mirror", "plan", *words, "--json").json["loaded_otherwise"] == []
+    assert "config reload" not in cli.run("mirror", "run", *words).err
+
+    loaded = yaml.safe_load(file.read_text())
+    images = [{"source": source, "target": "app", "referrers": False}]
+    hosts = {upstream.host: {"at_once": 2}}
+    edited = {**loaded, "mirror": {"schedule": "never", "images": images}, "upstreams": hosts, "log": {"level": "info"}}
+    file.write_text(yaml.safe_dump(edited))
+    planned = cli.run("mirror", "plan", *words)
+    assert "a run would copy 1 image, for at least 1 pull\n" in planned.out
+    told = (
+        "homeport: a run goes by what the running server has loaded, where mirror and upstreams differ from these"
+        " settings; `homeport config reload` makes it read its configuration again\n"
+    )
+    assert planned.err.endswith(told)
+    assert cli.run("mirror", "plan", *words, "--json").json["loaded_otherwise"] == ["mirror", "upstreams"]
+    assert cli.run("mirror", "status", *words).err == told
+    ran = cli.run("mirror", "run", *words)
+    assert told in ran.err
+    assert "copied 0, " in ran.out
+    assert told in cli.run("jobs", "run", "mirror", "--detach", *words).err
+
+    cli.run("config", "reload", *words)
+    assert "config reload" not in cli.run("mirror", "plan", *words).err
+    ran = cli.run("mirror", "run", *words)
+    assert "copied 1, " in ran.out
+    assert "config reload" not in ran.err
+
+    homeport.stop()
+    file.write_text(yaml.safe_dump(loaded))
+    assert cli.run("mirror", "run", *words).err.count("config reload") == 0  # It runs here, by these settings.

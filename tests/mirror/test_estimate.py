@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from homeport.kinds import Outcome
+from homeport.mirror import ages
 from homeport.mirror.estimate import Cost, Estimate
 from homeport.mirror.planning import Decided
 from tests.mirror import faults
 from tests.mirror.artifacts import Artifacts
-from tests.mirror.mirroring import Mirroring
+from tests.mirror.mirroring import DAY, Mirroring
 from tests.mirror.upstream import Kind, Quota, Upstream
 
 APP = "team/app"
@@ -93,6 +94,31 @@ async def test_the_newest_by_when_they_were_made(
     await mirroring.run()
     assert set(await mirroring.tags("app")) == {*made[-2:], "newest"}  # What is not meant any more is kept.
     assert upstream.count(Kind.GET_MANIFEST) == 1
+
+
+async def test_when_images_were_made_is_known_for_as_long_as_somebody_needs_it(
+    mirroring: Mirroring, upstream: Upstream, made: list[str]
+) -> None:
+    async def forget(days: float) -> int:
+        return await mirroring.registry.db.write(ages.prune, mirroring.clock.now() - days * DAY, 2)
+
+    mirroring.configure({"source": f"{upstream.host}/{APP}", "target": "app", "tags": {"newest": 1, "by": "created"}})
+    await mirroring.run()
+    used = "SELECT used_at FROM image_times"
+    before = await mirroring.rows(used)
+    assert len(before) == len(made)
+    await mirroring.run()
+    assert await mirroring.rows(used) == before  # It costs a quiet night no writes.
+    for _ in range(4):
+        mirroring.pass_time(30 * DAY)
+        upstream.forget()
+        await mirroring.run()
+        assert await forget(90) == 0
+        assert upstream.count(Kind.GET_BLOB) == 0
+    mirroring.pass_time(91 * DAY)
+    assert [await forget(90) for _ in range(4)] == [2, 2, 1, 0]
+    await mirroring.run()
+    assert upstream.count(Kind.GET_BLOB) == len(made)  # Asked for again, and what is here is as it was.
 
 
 async def test_while_one_cannot_be_asked_for_nobody_knows_which_are_the_newest(

@@ -10,7 +10,7 @@ import pytest
 
 from homeport.client import remote
 from homeport.kinds import Outcome
-from homeport.mirror import brake
+from homeport.mirror import brake, sightings
 from homeport.registry import protections, restoring
 from homeport.registry.protections import Use
 from homeport.registry.retention import ImmutableTags, Retention
@@ -494,3 +494,29 @@ async def test_a_run_of_one_image_removes_nothing_of_the_others_and_leaves_what_
     mirroring.configure(other)
     await mirroring.run()
     assert await mirroring.rows("SELECT tag FROM mirror_copies") == []
+
+
+async def test_a_list_is_forgotten_when_nothing_rests_on_it(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts, source: dict[str, object]
+) -> None:
+    async def forgotten() -> int:
+        return await mirroring.registry.db.write(sightings.prune_lists, mirroring.clock.now() - 90 * DAY)
+
+    # Of these nothing comes: it never grows old enough.
+    others = [f"team/other-{number}" for number in range(3)]
+    for repository in others:
+        for tag in TAGS:
+            upstream.put(repository, artifacts.image(), tag)
+    young = [{"source": f"{upstream.host}/{repository}", "minimum_age": "900d"} for repository in others]
+    mirroring.configure(source, *young)
+    await mirroring.run()
+    for tag in TAGS[1:]:
+        upstream.untag(others[0], tag)
+    assert (await mirroring.run()).failures[0].what == f"{upstream.host}/{others[0]}"
+    mirroring.pass_time(89 * DAY)
+    assert await forgotten() == 0
+    mirroring.pass_time(2 * DAY)
+    assert await forgotten() == 2
+    assert await forgotten() == 0
+    kept = await mirroring.rows("SELECT repository FROM upstream_lists ORDER BY repository")
+    assert kept == [(APP,), (others[0],)]  # Something is here of the one, and a run has stopped at the other.

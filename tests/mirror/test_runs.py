@@ -224,6 +224,26 @@ async def test_a_plan_writes_nothing_and_spends_nothing(
         assert await mirroring.rows(f"SELECT * FROM {table}") == []
 
 
+async def test_what_is_behind_is_so_since_it_was_first_planned(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts, source: str
+) -> None:
+    for tag in ("1.0", "2.0"):
+        upstream.put(APP, artifacts.image(), tag)
+    mirroring.configure({"source": source, "target": "app"})
+    upstream.fail(Kind.GET_MANIFEST, faults.status(500), of=APP, times=None)
+    await mirroring.run()
+    behind = "SELECT tag, run, planned_at FROM mirror_copies ORDER BY tag"
+    first = await mirroring.rows(behind)
+    mirroring.pass_time(DAY)
+    upstream.untag(APP, "1.0")
+    upstream.put(APP, artifacts.image(), "2.0")
+    upstream.put(APP, artifacts.image(), "3.0")
+    await mirroring.run()
+    second, third = await mirroring.rows(behind)
+    assert second == ("2.0", first[1][1] + 1, first[1][2])
+    assert (third[0], third[2] - second[2] > DAY / 2) == ("3.0", True)
+
+
 async def test_a_run_that_was_cut_off_goes_on_where_it_was(
     mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts, source: str
 ) -> None:

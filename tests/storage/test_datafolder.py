@@ -50,16 +50,29 @@ def test_a_role_is_taken_once(tmp_path: Path) -> None:
     folder.lock("serve").release()
 
 
+def test_what_another_version_tells_of_itself_is_understood(tmp_path: Path) -> None:
+    folder = DataFolder.open(tmp_path, create=True)
+    lock = folder.lock("work")
+    for text in ('{"pid": 7, "colour": "blue"}', '{"pid": 7}', '{"colour": "blue"}', "[]", ""):
+        (tmp_path / "work.lock").write_text(text)
+        running = folder.running("work")
+        assert running is None if "pid" not in text else running is not None and running.pid == 7, text
+    lock.release()
+
+
 def test_who_has_a_role_tells_of_itself(tmp_path: Path) -> None:
     folder = DataFolder.open(tmp_path, create=True)
     lock = folder.lock("serve")
     lock.serves("http://127.0.0.1:1", "homeport.db")
     lock.answer("a long sentence about what came of it", applied=False)
     lock.answer("short", applied=True)
+    lock.goes_by({"mirror": "0123456789abcdef"}, "as it was")
     running = folder.running("serve")
     assert running is not None
     assert (running.pid, running.url) == (os.getpid(), "http://127.0.0.1:1")
     assert (running.reloads, running.answer, running.applied) == (2, "short", True)
+    assert (running.loaded, running.stamp) == ({"mirror": "0123456789abcdef"}, "as it was")
+    assert running.database == "homeport.db"
     lock.release()
 
 

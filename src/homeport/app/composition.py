@@ -33,8 +33,8 @@ from homeport.jobs.queue import Job
 from homeport.jobs.schedule import Plan
 from homeport.jobs.work import Kind
 from homeport.jobs.worker import Worker
+from homeport.mirror import ages, read_ahead, sightings
 from homeport.mirror import job as mirror
-from homeport.mirror import read_ahead, sightings
 from homeport.mirror.eviction import Evictor
 from homeport.notify import deliveries
 from homeport.notify.notifier import Notifier
@@ -44,7 +44,7 @@ from homeport.registry import quotas
 from homeport.registry.registry import Registry
 from homeport.secretstore.store import SecretStore, Tell
 
-#: A tag of an upstream that nobody has looked at for so long is forgotten.
+#: What is known of an upstream and nobody has looked at for so long is forgotten.
 SIGHTINGS_SECONDS = 90 * 86_400.0
 #: How long a run that another process asked for waits at most. Looking costs an idle program 0.3 % of a core.
 LOOK_SECONDS = 0.1
@@ -307,5 +307,7 @@ def _prunes(settings: Settings) -> dict[str, tuple[Prune, float]]:
         "deliveries": (deliveries.prune, keep.keep_deliveries),
         "tokens": (tokens.prune, 0.0),
         "sightings": (sightings.prune, SIGHTINGS_SECONDS),
+        "upstream_lists": (sightings.prune_lists, SIGHTINGS_SECONDS),
+        "image_times": (ages.prune, SIGHTINGS_SECONDS),
         "read_manifests": (read_ahead.prune, read_ahead.KEPT_SECONDS),
     }

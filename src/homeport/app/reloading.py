@@ -10,8 +10,7 @@ from homeport.app.access import login_settings
 from homeport.app.composition import Program
 from homeport.app.serving import Server
 from homeport.config.errors import ConfigError
-from homeport.config.loading import changes
-from homeport.config.settings import Settings
+from homeport.config.loading import Reading, changes, marks
 from homeport.db.database import DatabaseError
 from homeport.events import SYSTEM
 from homeport.notify.targets import targets_of
@@ -22,12 +21,14 @@ class Reload:
     """Takes over a changed configuration when it is asked to, and says what came of it."""
 
     def __init__(
-        self, program: Program, server: Server | None, reread: Callable[[], Settings], locks: Collection[RoleLock]
+        self, program: Program, server: Server | None, reread: Callable[[], Reading], locks: Collection[RoleLock]
     ) -> None:
         self._program = program
         self._server = server
         self._started = program.settings
         self._reread = reread
+        #: What the file looked like that was read last.
+        self._stamp = ""
         self._locks = locks
         self._asked = asyncio.Event()
 
@@ -57,12 +58,14 @@ class Reload:
             self._program.log.error("config.refused", problems=[str(error)])  # noqa: TRY400
             self._answer(f"the old configuration stays: {error}", applied=False)
         else:
+            for lock in self._locks:
+                lock.goes_by(marks(self._program.settings), self._stamp)
             self._answer(text, applied=True)
 
     async def _apply(self) -> str:
         """Take over what may change while the program runs; what that is, and what waits. Raises `ConfigError`."""
         program = self._program
-        settings = self._reread()
+        settings, self._stamp = self._reread()
         targets = targets_of(settings.notify)
         logins = login_settings(settings, program.secrets.held) if self._server else None
         # Nothing was refused: from here on everything counts.

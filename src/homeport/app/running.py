@@ -15,6 +15,7 @@ from homeport.app.reloading import Reload
 from homeport.cli.context import SERVE, WORK
 from homeport.clock import SystemClock
 from homeport.config.environment import process_environment
+from homeport.config.loading import Reading
 from homeport.config.settings import Settings
 from homeport.storage.datafolder import RoleLock
 
@@ -26,7 +27,7 @@ async def run(
     settings: Settings,
     roles: Collection[str],
     *,
-    reread: Callable[[], Settings],
+    reread: Callable[[], Reading],
     ready: Callable[[str], None],
     locks: Collection[RoleLock],
 ) -> None:

@@ -17,6 +17,7 @@ from homeport.config.errors import ConfigError, Problem
 from homeport.config.loading import located
 from homeport.config.settings import Settings
 from homeport.config.tree import schema
+from homeport.mirror import clashes, rules
 from homeport.storage.datafolder import DataFolder, Running
 
 _RELOAD_SECONDS_MAX = 10.0
@@ -26,7 +27,12 @@ _POLL_SECONDS = 0.05
 def add(verbs: Verbs) -> None:
     """Add the verbs."""
     config = verbs.family("config", "Check, show and take over the configuration.")
-    config.verb("check", "Say whether the configuration is right, and every problem with its line.", check)
+    config.verb(
+        "check",
+        "Say whether the configuration is right, and every problem with its line.",
+        check,
+        more="What can be used and is probably not meant, such as two mirrored images with one target, is a warning.",
+    )
     config.verb("show", "Print every setting as it holds: defaults, file, environment and command line together.", show)
     config.verb(
         "schema", "Print the JSON Schema of homeport.yaml, for editors.", print_schema, data=False, as_json=False
@@ -43,10 +49,20 @@ async def check(context: Context) -> int:
     settings = context.settings()
     found = [*context.doors.problems(settings, context.environ), *_unreadable_files(settings)]
     problems = list(map(str, located(found, context.config_file)))
+    warnings = list(map(str, located(_clashes(settings), context.config_file)))
     source = context.config_file or "no configuration file; the defaults"
-    text = "\n".join(problems) or f"{source}: all is right"
-    context.output.result({"file": str(context.config_file or ""), "problems": problems}, text)
+    fine = "it can be used as it is, but see the warnings" if warnings else "all is right"
+    told = {"file": str(context.config_file or ""), "problems": problems, "warnings": warnings}
+    context.output.result(told, "\n".join(problems) or f"{source}: {fine}")
+    for warning in () if context.output.as_json else warnings:
+        context.output.note(f"warning: {warning}")
     return Exit.WRONG if problems else Exit.DONE
+
+
+def _clashes(settings: Settings) -> Iterator[Problem]:
+    """The mirrored images of which two may bring one tag here: a run can work with them, but not with all of each."""
+    for clash in clashes.find(rules.of(settings.mirror), settings.mirror.skip):
+        yield Problem(f"mirror.images[{clash.number}].target", f"{clash.text}; give it a 'target' of its own")
 
 
 def _unreadable_files(settings: Settings) -> Iterator[Problem]:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Protocol
 from homeport.cli.output import Output
 from homeport.clock import Clock
 from homeport.events import Origin
+from homeport.kinds import JOB_SETTINGS
 from homeport.storage.datafolder import DataFolder, RoleLock
 
 if TYPE_CHECKING:  # What verbs are handed is imported by who makes it: most verbs need none of it.
     from homeport.config.errors import Problem
+    from homeport.config.loading import Reading
     from homeport.config.references import SecretReference
     from homeport.config.settings import Settings
     from homeport.db.database import Database
@@ -43,7 +45,7 @@ class Run(Protocol):
         settings: Settings,
         roles: Collection[str],
         *,
-        reread: Callable[[], Settings],
+        reread: Callable[[], Reading],
         ready: Callable[[str], None],
         locks: Collection[RoleLock],
     ) -> None: ...
@@ -114,6 +116,19 @@ class Context:
             settings = settings.model_copy(update={"server": server})
         return settings
 
+    def read(self) -> Reading:
+        """The settings, with what their file looked like just before. Raises `ConfigError`."""
+        from homeport.config.loading import Reading
+
+        stamp = self.stamp()
+        return Reading(self.settings(), stamp)
+
+    def stamp(self) -> str:
+        """What the file of the settings looks like."""
+        from homeport.config.place import stamp
+
+        return stamp(self.config_file)
+
     def data_folder(self) -> Path | None:
         """The data folder of `settings`, which are not built for it; None where only they can tell."""
         if (data := getattr(self.arguments, "data", None)) is not None:
@@ -142,6 +157,20 @@ class Context:
         self.folder(settings, create=create)
         async with self.doors.open_registry(settings) as registry:
             yield registry
+
+    def loaded_otherwise(self, settings: Settings, kind: str) -> list[str]:
+        """The parts of the configuration that a run of this kind goes by, and that are others than in `settings`.
+
+        That is so where the process that runs jobs read them at another time, or from another place. Where there is
+        no such process, a run goes by what it is given.
+        """
+        from homeport.config.loading import marks
+
+        worker = DataFolder(settings.data).running(WORK)
+        if worker is None:
+            return []
+        ours = marks(settings, JOB_SETTINGS.get(kind, ()))
+        return [part for part, mark in ours.items() if worker.loaded.get(part, mark) != mark]
 
     def folder(self, settings: Settings, *, create: bool = False) -> DataFolder:
         """The data folder with its database in place. Raises `DataFolderError`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from argparse import ArgumentTypeError
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, get_args
 
@@ -143,6 +143,7 @@ async def run_kind(context: Context, kind: str, values: Mapping[str, str]) -> in
             job = await administration.start(kind, values, attend=not context.arguments.detach)
         except Unreachable as error:
             return await _skip(context, error, kind, values)
+        say_if_loaded_otherwise(context, await administration.loaded_otherwise(kind))
         if context.arguments.detach:
             await _say_if_nobody_works(context, administration)
             context.output.result(
@@ -194,6 +195,15 @@ async def _follow(
 async def _say_if_nobody_works(context: Context, administration: Administration) -> None:
     if not await administration.has_worker():
         context.output.note("no worker runs on this data folder; the job waits for `homeport up` or `homeport work`")
+
+
+def say_if_loaded_otherwise(context: Context, parts: Sequence[str]) -> None:
+    """Say that a run goes by other settings than these: what is shown of it or expected from it may not be so."""
+    if parts:
+        context.output.note(
+            f"a run goes by what the running server has loaded, where {' and '.join(parts)} differ from these settings;"
+            " `homeport config reload` makes it read its configuration again"
+        )
 
 
 async def _skip(context: Context, error: Unreachable, kind: str, arguments: Mapping[str, str]) -> int:

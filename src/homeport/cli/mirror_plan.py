@@ -9,6 +9,7 @@ from typing import Any, Final
 from rich.filesize import decimal
 
 from homeport.cli.context import Context, Services
+from homeport.cli.jobs import say_if_loaded_otherwise
 from homeport.cli.mirror_told import copy_told, departure_told, pulls_left, quota_told
 from homeport.cli.output import CommandError, Exit, counted, format_time
 from homeport.client.errors import ClientError
@@ -62,8 +63,10 @@ async def print_plan(context: Context) -> int:
         await parts.upstreams.flush()
         left = await parts.registry.db.read(quotas.every)
     now = context.clock.now()
+    otherwise = context.loaded_otherwise(settings, job.NAME)
     if context.output.as_json:
-        context.output.result(_plan_told(decided, costs, stays, left), "")
+        told = _plan_told(decided, costs, stays, left)
+        context.output.result({**told, "loaded_otherwise": otherwise}, "")
     else:
         for line in _plan_lines(decided, costs, stays, left, now):
             context.output.line(line)
@@ -73,6 +76,7 @@ async def print_plan(context: Context) -> int:
             context.output.note("--sizes tells how large they are, and all that they cost")
     for failure in decided.failures:
         context.output.note(f"{failure.what}: {failure.why}")
+    say_if_loaded_otherwise(context, otherwise)
     if not decided.failures:
         return Exit.DONE
     return Exit.PARTLY if decided.checked else Exit.FAILED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from homeport.cli.context import Context
-from homeport.cli.jobs import failure_lines
+from homeport.cli.jobs import failure_lines, say_if_loaded_otherwise
 from homeport.cli.mirror_told import copy_told, departure_told, pulls_left, quota_told
 from homeport.cli.output import CommandError, Exit, format_time
 from homeport.jobs import queue
@@ -19,14 +19,15 @@ from homeport.upstreams.quotas import Standing
 
 
 async def status(context: Context) -> int:
-    mirror = context.settings().mirror
-    async with context.registry() as registry:
+    settings = context.settings()
+    async with context.registry(settings) as registry:
         runs = await registry.db.read(queue.listed, kind=job.NAME, limit=1)
         behind = await registry.db.read(remaining.every)
         stopped = [each for each in await registry.db.read(brake.stopped) if each.released_at is None]
         marked = await registry.db.read(origins.leaving)
         left = await registry.db.read(quotas.every)
-    going = rules.marked(mirror, marked, context.clock.now())
+    going = rules.marked(settings.mirror, marked, context.clock.now())
+    say_if_loaded_otherwise(context, context.loaded_otherwise(settings, job.NAME))
     last = runs[0] if runs else None
     if not context.output.as_json:
         for line in _status_lines(last, behind, stopped, going, left, context.clock.now()):
@@ -34,7 +35,9 @@ async def status(context: Context) -> int:
         return Exit.DONE
     told = {
         "last_run": last.told() if last else None,
-        "behind": [{**copy_told(copy), "failure": copy.failure} for copy in behind],
+        "behind": [
+            {**copy_told(copy), "since": format_time(copy.planned_at), "failure": copy.failure} for copy in behind
+        ],
         "stopped": [{"run": each.run, "source": str(each.source), "reason": each.reason} for each in stopped],
         "leaving": [departure_told(each) for each in going],
         "quotas": [quota_told(standing) for standing in left],
@@ -56,7 +59,7 @@ def _status_lines(
     else:
         yield from _run_lines(last)
     for copy in behind:
-        yield f"behind: {copy.told}: {copy.failure or 'waits for its turn'}"
+        yield f"behind: {copy.told}: since {format_time(copy.planned_at)}: {copy.failure or 'waits for its turn'}"
     for stop in stopped:
         yield f"stopped: {stop.source}: {stop.reason} (`homeport mirror release {stop.run}`)"
     for each in going:
@@ -84,7 +87,8 @@ def _leaving_line(departure: Departure) -> str:
 def _quota_line(standing: Standing, now: float) -> str:
     until = standing.limited_until
     limited = "" if until is None or until <= now else f"; it asks to be left alone until {format_time(until)}"
-    return f"quota: {standing.host}: {pulls_left(standing)} at {format_time(standing.seen_at)}{limited}"
+    whose = f" for {standing.source}" if standing.source else ""
+    return f"quota: {standing.host}: {pulls_left(standing)}{whose} at {format_time(standing.seen_at)}{limited}"
 
 
 async def print_export(context: Context) -> int:

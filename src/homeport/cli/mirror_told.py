@@ -40,6 +40,7 @@ def quota_told(standing: Standing) -> dict[str, Any]:
         "pulls_max": standing.pulls_max,
         "remaining": standing.remaining,
         "window_seconds": standing.window_seconds,
+        "counted_for": standing.source,
         "seen": format_time(standing.seen_at),
         "limited_until": format_time(standing.limited_until),
     }

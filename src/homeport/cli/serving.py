@@ -9,6 +9,7 @@ from homeport.cli import greeting
 from homeport.cli.context import SERVE, WORK, Context
 from homeport.cli.output import Exit
 from homeport.cli.verbs import Verbs
+from homeport.config.loading import marks
 from homeport.config.values import Address, parse_address
 from homeport.storage.datafolder import DataFolder
 
@@ -42,13 +43,14 @@ def add(verbs: Verbs) -> None:
 
 
 async def start(context: Context) -> int:
-    settings = context.settings()
+    settings, stamp = context.read()
     folder = DataFolder.open(settings.data, create=True)
     with ExitStack() as stack:
         locks = []
         for role in context.arguments.roles:
             locks.append(folder.lock(role))
             stack.callback(locks[-1].release)
+            locks[-1].goes_by(marks(settings), stamp)
         folder.prepare_database(settings.database_path, create=True)
         greets = context.arguments.greets
         login = await greeting.make_administrator(context, settings, folder) if greets else None
@@ -60,7 +62,7 @@ async def start(context: Context) -> int:
             if login is not None:
                 context.output.line(greeting.text(settings, url, login))
 
-        await context.doors.run(settings, context.arguments.roles, reread=context.settings, ready=ready, locks=locks)
+        await context.doors.run(settings, context.arguments.roles, reread=context.read, ready=ready, locks=locks)
     return Exit.DONE
 
 

@@ -7,11 +7,13 @@ instead, and never repeated when it might be a secret.
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -26,6 +28,12 @@ from homeport.config.tree import PREFIX, Setting, located_references, settings, 
 _SERVICE_LINK = re.compile(
     r"HOMEPORT_((\w+_)?SERVICE_(HOST|PORT(_\w+)?)|(\w+_)?PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?|NAME|ENV_\w+)"
 )
+
+#: A step of a place in the tree, as `tree.written` writes it: a name, or the number of an entry.
+_STEP = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
+
+#: How much of a digest tells two configurations apart.
+_MARK_CHARACTERS = 16
 
 _PLAIN_WORDS = {
     "missing": "is missing",
@@ -50,6 +58,13 @@ _VAULTLESS = (
     "is in a vault and none is known: say with 'secrets.vaultwarden' which (its url, client_id, client_secret and"
     " password), or write 'env:NAME' or 'file:/path'"
 )
+
+
+class Reading(NamedTuple):
+    """The settings, and what their file looked like just before (`place.stamp`)."""
+
+    settings: Settings
+    stamp: str
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -81,16 +96,31 @@ def located(problems: Iterable[Problem], path: Path | None) -> list[Problem]:
         document = None
     found = []
     for problem in problems:
-        location = tuple(problem.where.split("."))
+        location = _read_location(problem.where)
         is_setting = location[0] in Settings.model_fields and ":" not in problem.where
         line = document.line(location) if document and is_setting else None
         found.append(Problem(f"{path}:{line}", str(problem)) if line else problem)
     return found
 
 
+def _read_location(text: str) -> Location:
+    """The place of the tree that is written so."""
+    return tuple(int(index) if index else name for name, index in _STEP.findall(text))
+
+
 def changes(old: Settings, new: Settings) -> list[Setting]:
     """The settings whose values differ, in the order of the tree; `Setting.live` are those that a server takes over."""
     return [setting for setting in settings() if setting.variable and _value(old, setting) != _value(new, setting)]
+
+
+def marks(tree: Settings, parts: Collection[str] = Settings.model_fields.keys()) -> dict[str, str]:
+    """Of each of these parts of the tree a text that is another one where the part says something else.
+
+    Nothing can be read in it. What is written out and what is left to a default of the same value are alike.
+    """
+    written_out = tree.model_dump(mode="json", include=set(parts), exclude_defaults=True)
+    texts = {part: json.dumps(written_out.get(part), sort_keys=True) for part in parts}
+    return {part: hashlib.sha256(text.encode()).hexdigest()[:_MARK_CHARACTERS] for part, text in texts.items()}
 
 
 def _value(tree: Settings, setting: Setting) -> Any:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from homeport.config.document import read
 from homeport.config.errors import ConfigError
 
 #: The folder where nothing says another one.
@@ -25,6 +24,17 @@ def parse_path(value: Any) -> Path:
     return Path(value)
 
 
+def stamp(path: Path | None) -> str:
+    """What the file looks like from outside: another text once somebody has written it anew. A mark of no file, too."""
+    if path is None:
+        return "no file"
+    try:
+        found = path.stat()
+    except OSError:
+        return "unreadable"
+    return f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
+
+
 def data_folder(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     """The data folder that `load` would give, of the file at `path` (None: of no file) under `environ`.
 
@@ -40,5 +50,7 @@ def data_folder(path: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def _of_file(path: Path) -> Any:
+    from homeport.config.document import read
+
     tree = read(path).value
     return tree.get("data", DATA_FOLDER) if isinstance(tree, dict) else None

@@ -1,7 +1,7 @@
 """When images were made, as they say themselves: for `by: created` only, since who forges an image forges its age.
 
 Owns the table `image_times`. Holds: the answer for a digest never changes, so it is asked once; asking costs a pull for
-each manifest on the way.
+each manifest on the way. What nobody has needed for long is forgotten.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from homeport.upstreams.upstreams import UpstreamRepository
 CONFIG_BYTES_MAX = 1024 * 1024
 _NESTING_MAX = 4
 _BATCH = 100
+#: That an age was needed is written again after so long only, so that a quiet night costs no writes.
+_RENEWAL_SECONDS = 7 * 86_400.0
 
 
 class Ages:
@@ -32,11 +34,13 @@ class Ages:
 
     async def of(self, upstream: UpstreamRepository, digests: Mapping[str, Digest]) -> dict[str, float]:
         """Of each tag when its image was made; 0 where it does not say. Raises `ClientError`."""
-        db = self._registry.db
-        known = await db.read(_times, digests.values())
+        db, now = self._registry.db, self._registry.clock.now()
+        known, stale = await db.read(_times, digests.values(), now)
+        if stale:
+            await db.jot(_renew, stale, now)
         for digest in sorted({*digests.values()} - known.keys()):
             known[digest] = await self._read(upstream, digest, 0)
-            await db.jot(_record, digest, known[digest])
+            await db.jot(_record, digest, known[digest], now)
         return {tag: known[digest] for tag, digest in digests.items()}
 
     async def _read(self, upstream: UpstreamRepository, digest: Digest, depth: int) -> float:
@@ -72,19 +76,36 @@ def created(config: bytes) -> float:
 # --- facts ------------------------------------------------------------------------------------------------------
 
 
-def _times(tx: Transaction, digests: Iterable[Digest]) -> dict[Digest, float]:
-    """When the images of these digests were made, of those that were read."""
-    wanted, found = list(digests), {}
+def prune(tx: Transaction, before: float, limit: int = 1_000) -> int:
+    """Forget at most `limit` that nobody has needed since `before`; how many those were."""
+    return tx.run(
+        "DELETE FROM image_times WHERE digest IN (SELECT digest FROM image_times WHERE used_at < ? LIMIT ?)",
+        (before, limit),
+    )
+
+
+def _times(tx: Transaction, digests: Iterable[Digest], now: float) -> tuple[dict[Digest, float], list[Digest]]:
+    """When the images of these digests were made, of those that were read; and of which their use is to be noted."""
+    wanted, found, stale = list(digests), {}, []
     for first in range(0, len(wanted), _BATCH):
         some = wanted[first : first + _BATCH]
         marks = ",".join("?" * len(some))
-        rows = tx.all(f"SELECT digest, created_at FROM image_times WHERE digest IN ({marks})", some)  # noqa: S608
-        found.update({Digest(digest): created_at for digest, created_at in rows})
-    return found
+        sql = f"SELECT digest, created_at, used_at FROM image_times WHERE digest IN ({marks})"  # noqa: S608
+        for text, created_at, used_at in tx.all(sql, some):
+            digest = Digest(text)
+            found[digest] = created_at
+            if used_at is None or not 0 <= now - used_at < _RENEWAL_SECONDS:
+                stale.append(digest)
+    return found, stale
 
 
-def _record(tx: Transaction, digest: Digest, created_at: float) -> None:
+def _record(tx: Transaction, digest: Digest, created_at: float, now: float) -> None:
     tx.run(
-        "INSERT INTO image_times (digest, created_at) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING",
-        (digest, created_at),
+        "INSERT INTO image_times (digest, created_at, used_at) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+        (digest, created_at, now),
     )
+
+
+def _renew(tx: Transaction, digests: Iterable[Digest], now: float) -> None:
+    for digest in digests:
+        tx.run("UPDATE image_times SET used_at = ? WHERE digest = ?", (now, digest))

@@ -6,7 +6,7 @@ goes on where it was; what failed stays on it until a run has done it or does no
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from homeport.db.database import Row, Transaction
@@ -29,6 +29,7 @@ class Copy:
     digest: Digest
     #: Such as `new`, or `was sha256:...`.
     why: str
+    #: When it was first planned; it is on the list since then.
     planned_at: float = 0.0
     #: Why it could not be done.
     failure: str | None = None
@@ -44,19 +45,22 @@ class Copy:
 
 
 def replace(
-    tx: Transaction, run: int, copies: Iterable[Copy], settled: Iterable[tuple[str, Source]], now: float
+    tx: Transaction, run: int, copies: Collection[Copy], settled: Iterable[tuple[str, Source]], now: float
 ) -> None:
     """The run is to make these copies. `settled`: images and sources of which it makes no others, so that what earlier
     runs left of them is not wanted any more."""
+    wanted = {(copy.repository, copy.tag) for copy in copies}
     for image, source in settled:
-        tx.run("DELETE FROM mirror_copies WHERE image = ? AND host = ? AND source = ?", (image, *source))
+        sql = "SELECT repository, tag FROM mirror_copies WHERE image = ? AND host = ? AND source = ?"
+        for repository, tag in tx.all(sql, (image, *source)):
+            if (repository, tag) not in wanted:
+                done(tx, repository, tag)
     for copy in copies:
         tx.run(
             "INSERT INTO mirror_copies (repository, tag, run, image, host, source, source_tag, digest, why, planned_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (repository, tag) DO UPDATE SET run = excluded.run,"
             " image = excluded.image, host = excluded.host, source = excluded.source,"
-            " source_tag = excluded.source_tag, digest = excluded.digest, why = excluded.why,"
-            " planned_at = excluded.planned_at, failure = NULL",
+            " source_tag = excluded.source_tag, digest = excluded.digest, why = excluded.why, failure = NULL",
             (copy.repository, copy.tag, run, copy.image, *copy.source, copy.source_tag, copy.digest, copy.why, now),
         )
 

@@ -108,6 +108,22 @@ def select(selector: Selector, names: Iterable[str], created: Mapping[str, float
     )
 
 
+def may_share(first: Selector, second: Selector) -> bool:
+    """Whether both may mean one tag. Where neither is only a list, that depends on the tags that there are."""
+    if first.is_only_a_list:
+        return any(_may_mean(second, name) for name in first.list)
+    if second.is_only_a_list:
+        return any(_may_mean(first, name) for name in second.list)
+    return True
+
+
+def _may_mean(selector: Selector, name: str) -> bool:
+    """Whether nothing but newer tags can keep this one from being meant."""
+    if name in selector.list:
+        return True
+    return not (_unfit_name(selector, name) or _unfit_versions(selector, {name: versions.parse(name)}))
+
+
 def referrer_wanted(artifact_type: str | None, types: tuple[str, ...], not_types: tuple[str, ...]) -> bool:
     """Whether a referrer of this type comes with its subject; both are globs, and no `types` mean any."""
     called = artifact_type or ""

@@ -78,6 +78,15 @@ def record_list(tx: Transaction, source: Source, count: int, now: float) -> None
     )
 
 
+def prune_lists(tx: Transaction, before: float, limit: int = 1_000) -> int:
+    """Forget at most `limit` lists from before that time that nothing rests on; how many those were."""
+    return tx.run(
+        "DELETE FROM upstream_lists WHERE (host, repository) IN"
+        " (SELECT host, repository FROM unneeded_upstream_lists WHERE listed_at < ? LIMIT ?)",
+        (before, limit),
+    )
+
+
 def _write(
     tx: Transaction, source: Source, tag: str, digest: Digest | None, before: Sighting | None, now: float
 ) -> None:

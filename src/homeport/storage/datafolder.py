@@ -11,7 +11,8 @@ import fcntl
 import json
 import os
 import re
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 #: File systems that several machines can write to at once, as /proc/self/mountinfo names them.
@@ -45,6 +46,13 @@ class Running:
     applied: bool = True
     #: The SQLite file that it works on, as a path from the folder; empty until it is ready.
     database: str = ""
+    #: Parts of the configuration that it goes by, each with its mark (`config.loading.marks`).
+    loaded: Mapping[str, str] = field(default_factory=dict)
+    #: What the file looked like that they are from (`config.place.stamp`).
+    stamp: str = ""
+
+
+_TOLD = [each.name for each in fields(Running)]
 
 
 class RoleLock:
@@ -58,6 +66,11 @@ class RoleLock:
     def serves(self, url: str, database: str) -> None:
         """Tell where clients reach this process, and which database it works on."""
         self._running = replace(self._running, url=url, database=database)
+        self._write()
+
+    def goes_by(self, loaded: Mapping[str, str], stamp: str) -> None:
+        """Tell the marks of the configuration that counts in this process, and what its file looked like."""
+        self._running = replace(self._running, loaded=loaded, stamp=stamp)
         self._write()
 
     def answer(self, text: str, *, applied: bool) -> None:
@@ -160,7 +173,8 @@ class DataFolder:
             if _is_free(handle):
                 return None
             told = json.loads(os.pread(handle, _LOCK_BYTES_MAX, 0))
-            return Running(**told)
+            # Another version may tell more, or less.
+            return Running(**{name: told[name] for name in _TOLD if name in told})
         except (ValueError, TypeError):
             return None  # It has the lock and is about to say who it is.
         finally:

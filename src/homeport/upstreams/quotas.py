@@ -32,6 +32,7 @@ class Standing:
     pulls_max: int | None
     remaining: int | None
     window_seconds: float
+    #: For whom it counts, in the upstream's words: an address or an account.
     source: str | None
     seen_at: float
     #: It told us to stay away until then.

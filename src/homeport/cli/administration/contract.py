@@ -75,6 +75,13 @@ class Administration(ABC):
         """Whether a process is known to run jobs, or may be one far away."""
 
     @abstractmethod
+    async def loaded_otherwise(self, kind: str) -> list[str]:
+        """The parts of the configuration that a run of this kind goes by, and that its worker has loaded otherwise.
+
+        None where the configuration is not that worker's to read.
+        """
+
+    @abstractmethod
     async def cancel(self, job_id: int) -> Told:
         """End a job that waits; ask one that runs to stop."""
 

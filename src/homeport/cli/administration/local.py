@@ -14,12 +14,14 @@ from homeport import administration, events
 from homeport.administration import Found, Search
 from homeport.cli.administration.contract import Administration, Page, Told
 from homeport.cli.context import WORK, Context, Services
+from homeport.config.errors import ConfigError
 from homeport.db.database import Database, Transaction
 from homeport.events import Position
 from homeport.jobs import joblog, queue
 from homeport.jobs.joblog import Line
 from homeport.jobs.queue import Job, JobUnknown, State
 from homeport.jobs.work import FORMS, Form
+from homeport.kinds import JOB_SETTINGS
 from homeport.storage.datafolder import DataFolder
 
 #: How often is looked whether something has happened. It costs a point read.
@@ -144,6 +146,15 @@ class LocalAdministration(Administration):
 
     async def has_worker(self) -> bool:
         return (await self._open()).folder.running(WORK) is not None
+
+    async def loaded_otherwise(self, kind: str) -> list[str]:
+        worker = (await self._open()).folder.running(WORK)
+        if worker is None or worker.stamp == self._context.stamp():
+            return []
+        try:
+            return self._context.loaded_otherwise(self._context.settings(), kind)
+        except ConfigError:  # What cannot be read is not what was loaded.
+            return list(JOB_SETTINGS.get(kind, ()))
 
     async def _attend(self, job: Job) -> None:
         """Run the job here whenever nobody else is there to run it: also when a worker dies, or it is to be retried.

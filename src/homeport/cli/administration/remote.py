@@ -112,6 +112,9 @@ class RemoteAdministration(Administration):
     async def has_worker(self) -> bool:
         return True
 
+    async def loaded_otherwise(self, kind: str) -> list[str]:  # noqa: ARG002 (the server has its own file)
+        return []
+
     async def cancel(self, job_id: int) -> Told:
         return await self._post(f"jobs/{job_id}/cancel")
 
