@@ -21,7 +21,7 @@ up: .venv/runtime ## run Homeport here, in the foreground: a registry on 127.0.0
 
 .PHONY: test
 test: .venv/development ## get the programs that the tests need, and run them
-	scripts/test-setup engine helm oras regsync
+	scripts/test-setup buildkit engine helm oras regsync
 	$(pytest)
 
 .PHONY: check

@@ -18,9 +18,9 @@ from homeport.cli.jobs import EXITS
 from homeport.cli.main import build
 from homeport.cli.output import EXIT_CODES
 from homeport.cli.verbs import SHARED, Verb
-from homeport.config import Address
 from homeport.config.settings import Settings
 from homeport.config.tree import Setting, section, settings
+from homeport.config.values import Address
 from homeport.oci import errors
 from homeport.oci.errors import RegistryError
 from homeport.server.api.calls import BODY_BYTES_MAX

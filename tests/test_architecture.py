@@ -43,8 +43,20 @@ TESTING = "testing"
 #: that runs for something is over before all of Homeport is imported, so of that it imports what it needs.
 LAZY: Mapping[str, tuple[str, ...]] = {
     "__main__.py": ("homeport.app",),  # The doors: what a verb asks the composition root for.
-    "cli/mirror.py": ("homeport.cli.mirror_plan",),  # The two verbs that ask upstreams.
-    "cli/administration/opening.py": ("homeport.cli.administration.remote", "homeport.client"),  # With --server only.
+    # What each verb but `run` works with.
+    "cli/mirror.py": ("homeport.cli.mirror_plan", "homeport.cli.mirror_standing", "homeport.cli.mirror_files"),
+    # With --server only.
+    "cli/administration/opening.py": (
+        "homeport.cli.administration.remote",
+        "homeport.client",
+        "homeport.config.references",
+    ),
+    "cli/administration/local.py": ("homeport.notify",),  # What few verbs ask for.
+    "cli/context.py": ("homeport.config",),  # The settings: where a server runs, most verbs need none.
+    # What explains that they are wrong; what only `--version` asks for.
+    "cli/main.py": ("homeport.config.loading", "importlib.metadata"),
+    "cli/options.py": ("homeport.config",),  # What checks a value, if one is given.
+    "cli/progress.py": ("homeport.cli.progress_bar",),  # On a terminal only.
 }
 
 FUNCTION_LINES_MAX = 70

@@ -13,8 +13,12 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from homeport.cli.initialize import template
-from homeport.config import Address, ConfigError, SecretReference, SecretUnreadable, Settings, changes, load, references
-from homeport.config.tree import schema, settings, variables
+from homeport.config.errors import ConfigError, SecretUnreadable
+from homeport.config.loading import changes, load
+from homeport.config.references import SecretReference
+from homeport.config.settings import Settings
+from homeport.config.tree import schema, secret_references, settings, variables
+from homeport.config.values import Address
 
 Load = Callable[..., Settings]
 
@@ -231,7 +235,7 @@ def test_every_secret_in_use_is_found_with_its_setting(load_text: Load) -> None:
         " lan: {on: ['*'], url: 'https://hook.lan/'}}\n"
         f"secrets: {VAULT}"
     )
-    assert [(name, str(reference)) for name, reference in references(found)] == [
+    assert [(name, str(reference)) for name, reference in secret_references(found)] == [
         ("access.users.ada.password", "env:ADA"),
         ("notify.ops.url", "vault:Hook#uri"),
         ("notify.ops.secret", "vault:Sign#field:key"),
@@ -240,9 +244,9 @@ def test_every_secret_in_use_is_found_with_its_setting(load_text: Load) -> None:
         ("secrets.vaultwarden.client_secret", "env:S"),
         ("secrets.vaultwarden.password", "env:P"),
     ]
-    assert references(Settings()) == []
+    assert secret_references(Settings()) == []
     asking = load_text("access: {users: {ada: {password: 'bw:Ada'}}}")
-    assert [name for name, _ in references(asking)] == ["access.users.ada.password", "secrets.bw.session"]
+    assert [name for name, _ in secret_references(asking)] == ["access.users.ada.password", "secrets.bw.session"]
 
 
 def test_a_secret_is_read_where_it_is(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from homeport.app.core import retention_of, rules_of
-from homeport.config import ConfigError, Settings, changes, load
+from homeport.config.errors import ConfigError
+from homeport.config.loading import changes, load
+from homeport.config.settings import Settings
 from homeport.registry.retention import ImmutableTags, KeepRule, Retention
 
 Load = Callable[[str], Settings]

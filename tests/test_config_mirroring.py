@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from homeport.config import ConfigError, Settings, load
+from homeport.config.errors import ConfigError
+from homeport.config.loading import load
+from homeport.config.settings import Settings
 from homeport.config.tree import schema
 
 Load = Callable[..., Settings]

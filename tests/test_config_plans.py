@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from homeport.config import ConfigError, Settings, load
+from homeport.config.errors import ConfigError
+from homeport.config.loading import load
+from homeport.config.settings import Settings
 
 TARGET = "notify:\n  ops:\n    url: https://hooks.example.org/x\n    on: [tag.set]\n"
 

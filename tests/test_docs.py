@@ -8,7 +8,8 @@ import pytest
 
 from homeport import kinds
 from homeport.cli.main import build
-from homeport.config import Settings, load
+from homeport.config.loading import load
+from homeport.config.settings import Settings
 from homeport.config.tree import settings
 from scripts.generate_docs import FOLDER, pages, wire_errors
 

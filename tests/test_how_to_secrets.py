@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from homeport.config import load
+from homeport.config.loading import load
 from tests.cli.tools import COMMAND, clean_environment
 from tests.support.certificates import Authority
 from tests.support.components import ROOT, need

@@ -9,15 +9,18 @@ import signal
 import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homeport.cli.context import Doors
 from homeport.cli.main import run
-from homeport.config import Problem, Settings
 from homeport.storage.datafolder import RoleLock
 
 if TYPE_CHECKING:
     from homeport.cli.context import Outgoing, Services
+    from homeport.config.errors import Problem
+    from homeport.config.settings import Settings
+    from homeport.db.database import Database
     from homeport.registry.registry import Registry
 
 
@@ -32,6 +35,12 @@ async def _run(
     from homeport.app.running import run
 
     await run(settings, roles, reread=reread, ready=ready, locks=locks)
+
+
+def _open_database(path: Path) -> AbstractAsyncContextManager[Database]:
+    from homeport.app.database import open_database
+
+    return open_database(path)
 
 
 def _open_registry(settings: Settings) -> AbstractAsyncContextManager[Registry]:
@@ -61,6 +70,7 @@ def _problems(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
 #: What the command line may ask the composition root for.
 DOORS = Doors(
     run=_run,
+    open_database=_open_database,
     open_registry=_open_registry,
     open_services=_open_services,
     open_outgoing=_open_outgoing,

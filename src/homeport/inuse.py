@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from homeport import config
 from homeport.client import engines
 from homeport.client.engines import Answers, Engine, Object
 from homeport.client.errors import BadAnswer, ClientError
 from homeport.clock import Clock
+from homeport.config import settings as config
 from homeport.db.database import Database
 from homeport.observe import Log
 from homeport.oci.digest import Digest

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from homeport.app.composition import open_services, plans
 from homeport.app.core import open_registry
-from homeport.config import Cleanup, Settings
+from homeport.config.settings import Cleanup, Settings
 from homeport.jobs.schedule import Plan
 from homeport.jobs.work import FORMS, Form
 

@@ -12,7 +12,7 @@ from typing import cast
 from homeport.app.composition import open_program
 from homeport.app.reloading import Reload
 from homeport.clock import SystemClock
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from homeport.observe import Log
 from homeport.storage.datafolder import RoleLock
 

@@ -8,7 +8,7 @@ import pytest
 from homeport.app.access import login_settings
 from homeport.auth.actors import ANONYMOUS, Actor, Right
 from homeport.auth.permissions import Policy, rights
-from homeport.config import load
+from homeport.config.loading import load
 from homeport.oci.patterns import matches
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/access.md").read_text()

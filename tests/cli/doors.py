@@ -9,7 +9,7 @@ from homeport import administration
 from homeport.__main__ import DOORS
 from homeport.app.composition import open_services
 from homeport.cli.context import Doors, Services
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from homeport.db.database import Transaction
 from homeport.jobs.queue import Job
 from homeport.jobs.summary import Summary

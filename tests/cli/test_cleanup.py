@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from homeport.app.core import open_registry
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from homeport.events import Origin
 from homeport.garbage.guard import ClockGuard
 from homeport.registry import manifests, uploads

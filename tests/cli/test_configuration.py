@@ -6,7 +6,7 @@ import signal
 
 import yaml
 
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from tests.cli.tools import CommandLine, ask
 from tests.support.processes import Homeport
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from homeport.app.core import open_registry
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from homeport.events import Origin
 from homeport.registry import manifests, uploads
 from homeport.testing import images
@@ -337,16 +337,16 @@ def test_an_export_is_a_configuration_that_refills(
     here: Here, upstream: Upstream, made: Artifacts, source: str
 ) -> None:
     images = {tag: upstream.put(APP, made.image(), tag) for tag in ("1.0", "2.0")}
-    here.configure({"source": source, "target": "app"})
+    image = {"source": source, "target": "app", "tags": {"glob": ["?.0"]}, "platforms": ["linux/amd64"]}
+    here.configure(image)
     here.run_here("mirror", "run")
     exported = here.run_here("mirror", "export").out
-    sections = yaml.safe_load(exported)
-    assert sections["mirror"]["images"][0]["source"] == source
-    assert sections["mirror"]["images"][0]["target"] == "app"
+    assert yaml.safe_load(exported)["mirror"]["images"] == [image | {"referrers": False}]
     empty = here.folder / "empty"
     empty.mkdir(mode=0o700)
     (empty / "homeport.db").touch()
     (here.folder / "homeport.yaml").write_text(exported)
+    here.run_here("config", "check")
     words = ("--data", str(empty))
     assert here.run_here("mirror", "run", *words, "--json").json["summary"]["counts"]["copied"] == 2
     listed = here.run_here("tag", "list", "app", *words, "--json").json

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from yarl import URL
 
-from homeport import config
 from homeport.client.settings import ClientSettings, HostSettings
+from homeport.config import settings as config
 from tests.support.components import ROOT
 
 PAGE = (ROOT / "docs/how-to/calls.md").read_text("utf-8")

@@ -13,7 +13,7 @@ from unittest import mock
 
 from homeport.__main__ import main
 from homeport.app import core
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from homeport.garbage import sweep, walk
 from homeport.registry import reviews, standing, uploads
 from homeport.registry.registry import Rules

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from homeport import config, events, inuse
+from homeport import events, inuse
 from homeport.client import engines
 from homeport.client.engines import Engine
 from homeport.clock import SystemClock
+from homeport.config import settings as config
 from homeport.db.database import DatabaseError
 from homeport.db.sqlite import MEMORY, SqliteDatabase
 from homeport.inuse import Watcher, refresh

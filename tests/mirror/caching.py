@@ -9,11 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from homeport import config
 from homeport.client.settings import ClientSettings
 from homeport.client.transport import Transport
 from homeport.clock import Deadline
-from homeport.config import Secrets
+from homeport.config import mirroring as config
+from homeport.config.settings import Secrets
 from homeport.mirror import addresses, origins, sightings
 from homeport.mirror.addresses import Source
 from homeport.mirror.cache import Cache, Served

@@ -8,10 +8,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from homeport import administration, config
+from homeport import administration
 from homeport.client.settings import ClientSettings
 from homeport.client.transport import Transport
 from homeport.clock import SystemClock
+from homeport.config import settings as config
 from homeport.db.database import Transaction
 from homeport.events import Event
 from homeport.jobs import joblog, queue, work

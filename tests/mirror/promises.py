@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from homeport import config
 from homeport.client.errors import BadAnswer, NotFound, Refused
 from homeport.client.referrers import Referrer
 from homeport.client.repository import FetchedManifest
+from homeport.config import mirroring as config
 from homeport.db.sqlite import MEMORY
 from homeport.jobs.summary import Summary
 from homeport.jobs.worker import Worker

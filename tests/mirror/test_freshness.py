@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from homeport import config
 from homeport.client.errors import (
     BadAnswer,
     ClientError,
@@ -19,6 +18,7 @@ from homeport.client.errors import (
     TlsFailed,
     Untrusted,
 )
+from homeport.config import mirroring as config
 from homeport.mirror import freshness, troubles
 from homeport.mirror.addresses import Source
 from homeport.mirror.origins import TagOrigin

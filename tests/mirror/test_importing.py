@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeport.config import Settings, load
+from homeport.config.loading import load
+from homeport.config.settings import Settings
 from homeport.mirror import importing
 from homeport.mirror.importing import Imported, ImportRefused
 from homeport.mirror.regsync import cron_of

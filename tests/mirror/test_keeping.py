@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from homeport.kinds import Outcome
 from homeport.mirror import keeping
 from tests.mirror.artifacts import Artifacts
@@ -52,6 +52,22 @@ async def test_what_a_new_registry_has_not_yet_is_not_forgotten(
     file.write_text(before, "utf-8")
     await mirroring.run()
     assert "lost" not in file.read_text("utf-8")
+    assert file.with_name("data.mirror.yaml.before").read_text("utf-8") == before
+
+
+async def test_what_is_kept_beyond_an_image_is_not_forgotten_either(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts, file: Path
+) -> None:
+    """It has the source of the image, and a name of its own."""
+    image = {"source": f"{upstream.host}/{APP}", "target": "app", "tags": {"newest": 1}}
+    upstream.put(APP, artifacts.image(), "1.0")
+    mirroring.configure(image)
+    await mirroring.run()
+    upstream.put(APP, artifacts.image(), "1.1")
+    await mirroring.run()
+    assert 'list: ["1.0"]' in file.read_text("utf-8")
+    file.write_text(before := file.read_text("utf-8").replace("name: ", "name: the-"), "utf-8")
+    await mirroring.run()
     assert file.with_name("data.mirror.yaml.before").read_text("utf-8") == before
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from homeport.mirror import nodes
 from homeport.mirror.nodes import AddressUnknown, Door
 
@@ -101,8 +101,9 @@ def test_podman() -> None:
     ("door", "own"),
     [
         (Door("http://10.0.0.7:5000"), {"10.0.0.7:5000": {"http": True}}),
-        (Door("https://registry.lan", ca="/ca.crt"), {"registry.lan": {"ca": ["/ca.crt"]}}),
-        (Door("https://registry.lan"), {}),
+        (Door("http://10.0.0.7:5000", ca="/ca.crt"), {"10.0.0.7:5000": {"http": True}}),
+        (Door("https://registry.lan", ca="/ca.crt"), {"registry.lan": {"http": False, "ca": ["/ca.crt"]}}),
+        (Door("https://127.0.0.1:5000"), {"127.0.0.1:5000": {"http": False}}),
     ],
 )
 def test_buildkit(door: Door, own: dict[str, Any]) -> None:

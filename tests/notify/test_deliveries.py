@@ -9,7 +9,8 @@ from homeport.db.database import Transaction
 from homeport.db.sqlite import SqliteDatabase
 from homeport.events import Event
 from homeport.notify import deliveries
-from homeport.notify.deliveries import Delivery, DeliveryError, Subject
+from homeport.notify.deliveries import Delivery, Subject
+from homeport.notify.errors import DeliveryError
 from homeport.notify.notifier import TRIED_SECONDS, next_try
 from homeport.notify.sent import Sent
 from tests.notify.things import ADA, MovableClock, append

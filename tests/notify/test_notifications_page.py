@@ -9,7 +9,7 @@ import pytest
 from yarl import URL
 
 from homeport.clock import SystemClock
-from homeport.config import load
+from homeport.config.loading import load
 from homeport.events import SYSTEM, Event
 from homeport.kinds import EVENTS
 from homeport.notify import payloads

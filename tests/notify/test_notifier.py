@@ -16,14 +16,13 @@ from standardwebhooks import Webhook
 
 from homeport import events
 from homeport.client.transport import Transport
-from homeport.config import SecretReference
-from homeport.config.references import parse_reference
+from homeport.config.references import SecretReference, parse_reference
 from homeport.db.sqlite import SqliteDatabase
 from homeport.events import Event
 from homeport.notify import deliveries
 from homeport.notify.deliveries import Delivery
+from homeport.notify.errors import TargetUnknown
 from homeport.notify.notifier import TRIED_SECONDS, Notifier
-from homeport.notify.targets import TargetUnknown
 from homeport.secretstore.store import SecretStore
 from tests.client.servers import serving
 from tests.notify.receiving import receiving

@@ -5,8 +5,7 @@ from pathlib import Path
 import apprise
 import pytest
 
-from homeport.config import Settings
-from homeport.config.settings import Target
+from homeport.config.settings import Settings, Target
 from homeport.notify.receivers import (
     CHAT_FORMATS,
     LOCAL_SCHEMES,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from homeport.config import ConfigError, load
+from homeport.config.errors import ConfigError
+from homeport.config.loading import load
 from homeport.notify.targets import Target, chosen, matches, targets_of
 from tests.notify.things import event, target
 

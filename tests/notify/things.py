@@ -9,7 +9,8 @@ from typing import Any, TextIO
 from homeport import events
 from homeport.client.transport import Transport
 from homeport.clock import Clock, SystemClock
-from homeport.config import SecretReference, Secrets
+from homeport.config.references import SecretReference
+from homeport.config.settings import Secrets
 from homeport.db.database import Database, Transaction
 from homeport.events import Event, Origin
 from homeport.notify.notifier import Notifier

@@ -16,6 +16,7 @@ from tests.real.registries import Registry
 from tests.support.components import need
 
 COMMAND_SECONDS_MAX = 120
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class ClientFailedError(Exception):
@@ -170,7 +171,7 @@ class Podman:
         self._login(registry)
         self._run("rmi", "--all", "--force")
         self._run("pull", *self._trust(registry), f"docker://{reference}")
-        return set(re.findall(r"sha256:[0-9a-f]{64}", self._run("images", "--digests", "--no-trunc")))
+        return digests_in(self._run("images", "--digests", "--no-trunc"))
 
     def _login(self, registry: Registry) -> None:
         if registry.user:
@@ -220,7 +221,12 @@ class Ctr:
         return [*login, *(["--local", "--tlscacert", str(registry.ca)] if registry.ca else ["--plain-http"])]
 
 
+def digests_in(text: str) -> set[str]:
+    """The digests that a client's output names."""
+    return set(_DIGEST.findall(text))
+
+
 def digest_in(text: str) -> str:
     """The digest of the image that a client's output speaks of: the last one that it names."""
-    found: list[str] = re.findall(r"sha256:[0-9a-f]{64}", text)
+    found: list[str] = _DIGEST.findall(text)
     return found[-1]

@@ -114,3 +114,24 @@ class Containerd(Daemon):
             f"--state={self.folder}/state",
             f"--address={self.socket}",
         ]
+
+
+class Buildkitd(Daemon):
+    """A buildkitd; `settings` is the text of its file."""
+
+    def __init__(self, settings: str) -> None:
+        super().__init__("buildkitd", ready="running server on")
+        self._settings = settings
+
+    def arguments(self) -> list[str]:
+        settings = self.folder / "buildkitd.toml"
+        settings.write_text(self._settings)
+        return [
+            f"--config={settings}",
+            f"--root={self.folder}/root",
+            f"--addr=unix://{self.socket}",
+            f"--otel-socket-path={self.folder}/otel.sock",
+            "--containerd-worker=false",
+            "--oci-worker-snapshotter=native",  # also where the machine's own disk is an overlay
+            "--oci-worker-net=host",
+        ]

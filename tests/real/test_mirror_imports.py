@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from homeport.mirror import addresses, importing, rules
 from homeport.mirror.addresses import Source
 from homeport.mirror.selection import select

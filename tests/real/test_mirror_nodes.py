@@ -24,7 +24,7 @@ def behind(tmp_path: Path, layout: Layout) -> Iterator[Behind]:
         yield found
 
 
-@pytest.mark.parametrize("name", ["debian-docker", "docker", "podman", "buildah", "ctr"])
+@pytest.mark.parametrize("name", ["debian-docker", "docker", "podman", "buildah", "ctr", "buildkit"])
 def test_a_node_pulls_through_and_again_when_upstream_is_gone(name: str, behind: Behind, tmp_path: Path) -> None:
     with nodes.node(name, behind, tmp_path) as node:
         for image in node.images:
@@ -34,6 +34,21 @@ def test_a_node_pulls_through_and_again_when_upstream_is_gone(name: str, behind:
         for image in node.images:
             assert behind.digest in node.pull(image)
     assert set(behind.proxy.asked) <= {nodes.HUB_ADDRESS, f"{QUAY}:443"}
+
+
+@pytest.mark.parametrize("name", ["ctr", "buildkit"])
+def test_a_node_trusts_the_authority_that_its_file_names(name: str, layout: Layout, tmp_path: Path) -> None:
+    with nodes.behind(tmp_path, layout, tls=True) as behind, nodes.node(name, behind, tmp_path) as node:
+        for image in node.images:
+            assert behind.digest in node.pull(image)
+
+
+@pytest.mark.parametrize("name", ["debian-docker", "docker", "podman", "ctr", "buildkit"])
+def test_a_node_asks_upstream_itself_when_homeport_does_not_answer(name: str, behind: Behind, tmp_path: Path) -> None:
+    with nodes.node(name, behind, tmp_path, behind.world) as node:
+        behind.server.kill()
+        for image in node.images:
+            assert behind.digest in node.pull(image)
 
 
 @pytest.mark.parametrize("name", ["debian-docker", "docker"])

@@ -8,7 +8,7 @@ import pytest
 
 from homeport.client.settings import ClientSettings
 from homeport.client.transport import Transport
-from homeport.config import Secrets
+from homeport.config.settings import Secrets
 from homeport.secretstore.store import SecretStore
 from tests.client.clocks import QuickClock
 from tests.support.certificates import Authority, ServerCertificate

@@ -13,8 +13,8 @@ import pytest
 
 from homeport.client.settings import ClientSettings, HostSettings
 from homeport.client.transport import Transport
-from homeport.config import Secrets
 from homeport.config.references import parse_reference
+from homeport.config.settings import Secrets
 from homeport.secretstore.errors import SecretUnavailable
 from homeport.secretstore.store import SecretStore
 from tests.client.clocks import QuickClock

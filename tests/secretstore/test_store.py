@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from homeport.config import Secrets, SecretUnreadable, Vaultwarden
+from homeport.config.errors import SecretUnreadable
 from homeport.config.references import SecretReference, parse_reference
+from homeport.config.settings import Secrets, Vaultwarden
 from homeport.secretstore.errors import SecretUnavailable
 from homeport.secretstore.store import RETRY_SECONDS, SecretStore
 from tests.client.clocks import QuickClock

@@ -53,7 +53,7 @@ def test_a_role_is_taken_once(tmp_path: Path) -> None:
 def test_who_has_a_role_tells_of_itself(tmp_path: Path) -> None:
     folder = DataFolder.open(tmp_path, create=True)
     lock = folder.lock("serve")
-    lock.serves("http://127.0.0.1:1")
+    lock.serves("http://127.0.0.1:1", "homeport.db")
     lock.answer("a long sentence about what came of it", applied=False)
     lock.answer("short", applied=True)
     running = folder.running("serve")

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 
 from homeport.auth.directory import ConfiguredUser, LoginSettings
 from homeport.auth.permissions import Policy, Right, Rule
-from homeport.config import ConfigError, Problem, SecretReference, SecretUnreadable, Settings
+from homeport.config.errors import ConfigError, Problem, SecretUnreadable
+from homeport.config.references import SecretReference
+from homeport.config.settings import Settings
 from homeport.mirror import addresses
 from homeport.notify.targets import targets_of
 from homeport.oci.errors import RegistryError

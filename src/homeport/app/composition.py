@@ -16,7 +16,10 @@ from homeport.client.errors import ClientError
 from homeport.client.settings import ClientSettings
 from homeport.client.transport import Transport
 from homeport.clock import Clock, SystemClock
-from homeport.config import ConfigError, Problem, Settings, process_environment, references
+from homeport.config.environment import process_environment
+from homeport.config.errors import ConfigError, Problem
+from homeport.config.settings import Settings
+from homeport.config.tree import secret_references
 from homeport.db.database import DatabaseError, Transaction
 from homeport.events import SYSTEM
 from homeport.garbage import job as cleanup
@@ -59,7 +62,7 @@ async def open_services(settings: Settings, registry: Registry) -> AsyncIterator
             clock, process_environment(), transport, settings=settings.secrets, tell=_teller(registry, log)
         )
         stack.callback(secrets.close)
-        secrets.use(reference for _, reference in references(settings))
+        secrets.use(reference for _, reference in secret_references(settings))
         cleaner = _Cleaner.of(registry, log, busy=lambda: False)
         upstreaming = await Upstreaming.open(
             registry, transport, secrets, log, lambda: settings, cleaner.guard.may_delete, stack
@@ -85,7 +88,7 @@ async def open_outgoing(settings: Settings) -> AsyncIterator[Outgoing]:
         transport = await stack.enter_async_context(Transport(ClientSettings.of(settings.client), clock))
         secrets = SecretStore(clock, environ, transport, settings=settings.secrets, tell=tell)
         stack.callback(secrets.close)
-        found = references(settings)
+        found = secret_references(settings)
         secrets.use(reference for _, reference in found)
         url = settings.server.url or ""
         notifier = Notifier(
@@ -155,7 +158,7 @@ class Program:
         self.upstreaming.reconfigure(settings)
         self.log.level = Level[settings.log.level.upper()]
         self.secrets.reconfigure(settings.secrets)
-        self.secrets.use(reference for _, reference in references(settings))
+        self.secrets.use(reference for _, reference in secret_references(settings))
 
     async def tick(self) -> None:
         """Start what is due."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from homeport.clock import Clock, SystemClock
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from homeport.db.sqlite import SqliteDatabase
 from homeport.registry.registry import Registry, Rules
 from homeport.registry.retention import ImmutableTags, KeepRule, Retention

@@ -9,7 +9,9 @@ from homeport import events
 from homeport.app.access import login_settings
 from homeport.app.composition import Program
 from homeport.app.serving import Server
-from homeport.config import ConfigError, Settings, changes
+from homeport.config.errors import ConfigError
+from homeport.config.loading import changes
+from homeport.config.settings import Settings
 from homeport.db.database import DatabaseError
 from homeport.events import SYSTEM
 from homeport.notify.targets import targets_of

@@ -14,7 +14,8 @@ from homeport.app.loops import every, running
 from homeport.app.reloading import Reload
 from homeport.cli.context import SERVE, WORK
 from homeport.clock import SystemClock
-from homeport.config import Settings, process_environment
+from homeport.config.environment import process_environment
+from homeport.config.settings import Settings
 from homeport.storage.datafolder import RoleLock
 
 #: How often waiting log lines are written.

@@ -14,7 +14,9 @@ from homeport.app.loops import every
 from homeport.auth.directory import LoginSettings
 from homeport.auth.logins import Logins
 from homeport.auth.passwords import Passwords
-from homeport.config import ConfigError, Settings, references
+from homeport.config.errors import ConfigError
+from homeport.config.settings import Settings
+from homeport.config.tree import secret_references
 from homeport.db.database import DatabaseError
 from homeport.mirror import addresses
 from homeport.registry import pulls, uploads
@@ -68,7 +70,7 @@ class Server:
                 program.kinds,
                 program.notifier,
                 program.secrets,
-                references=lambda: references(program.settings),
+                references=lambda: secret_references(program.settings),
                 draining=lambda: context.draining,
             )
         )

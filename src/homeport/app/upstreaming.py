@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from homeport.client.transport import Transport
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from homeport.db.database import DatabaseError
 from homeport.mirror.cache import Cache
 from homeport.mirror.fetching import Fetches

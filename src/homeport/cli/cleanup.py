@@ -15,8 +15,9 @@ from homeport.cli.jobs import EXITS, run_kind
 from homeport.cli.options import duration, positive, repositories
 from homeport.cli.output import CommandError, Exit, WrongUsage, format_time
 from homeport.cli.verbs import Verbs
-from homeport.config import Settings, load
+from homeport.config.loading import load
 from homeport.config.plans import NEVER
+from homeport.config.settings import Settings
 from homeport.garbage import brake, guard, job, plan, why
 from homeport.garbage.brake import BrakeError
 from homeport.garbage.holdings import Going

@@ -13,7 +13,9 @@ import yaml
 from homeport.cli.context import SERVE, WORK, Context
 from homeport.cli.output import CommandError, Exit
 from homeport.cli.verbs import Verbs
-from homeport.config import ConfigError, Problem, Settings, located
+from homeport.config.errors import ConfigError, Problem
+from homeport.config.loading import located
+from homeport.config.settings import Settings
 from homeport.config.tree import schema
 from homeport.storage.datafolder import DataFolder, Running
 

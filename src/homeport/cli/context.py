@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from homeport.cli.output import Output
 from homeport.clock import Clock
-from homeport.config import Problem, SecretReference, Settings, load
 from homeport.events import Origin
 from homeport.storage.datafolder import DataFolder, RoleLock
 
 if TYPE_CHECKING:  # What verbs are handed is imported by who makes it: most verbs need none of it.
+    from homeport.config.errors import Problem
+    from homeport.config.references import SecretReference
+    from homeport.config.settings import Settings
+    from homeport.db.database import Database
     from homeport.jobs.work import Kind
     from homeport.jobs.worker import Worker
     from homeport.mirror.run import Parts
@@ -74,6 +77,7 @@ class Doors:
     """
 
     run: Run
+    open_database: Callable[[Path], AbstractAsyncContextManager[Database]]
     open_registry: Callable[[Settings], AbstractAsyncContextManager[Registry]]
     open_services: Callable[[Settings, Registry], AbstractAsyncContextManager[Services]]
     open_outgoing: Callable[[Settings], AbstractAsyncContextManager[Outgoing]]
@@ -100,6 +104,8 @@ class Context:
 
     def settings(self) -> Settings:
         """The settings with what the command line says on top. Raises `ConfigError`."""
+        from homeport.config.loading import load
+
         settings = load(self.config_file, self.environ)
         if (data := getattr(self.arguments, "data", None)) is not None:
             settings = settings.model_copy(update={"data": Path(data)})
@@ -107,6 +113,14 @@ class Context:
             server = settings.server.model_copy(update={"listen": listen})
             settings = settings.model_copy(update={"server": server})
         return settings
+
+    def data_folder(self) -> Path | None:
+        """The data folder of `settings`, which are not built for it; None where only they can tell."""
+        if (data := getattr(self.arguments, "data", None)) is not None:
+            return Path(data)
+        from homeport.config.place import data_folder
+
+        return data_folder(self.config_file, self.environ)
 
     @property
     def origin(self) -> Origin:

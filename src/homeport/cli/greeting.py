@@ -5,7 +5,7 @@ from __future__ import annotations
 from homeport.auth import users
 from homeport.cli import passwords
 from homeport.cli.context import Context
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from homeport.storage.datafolder import DataFolder
 
 ADMINISTRATOR = "admin"

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from homeport.cli.context import CONFIG_FILE, Context
 from homeport.cli.output import Exit, WrongUsage
 from homeport.cli.verbs import Verbs
-from homeport.config import Address
 from homeport.config.settings import Settings
 from homeport.config.tree import ANY_ENTRY, ANY_KEY, Setting, bare, entry, section, settings
+from homeport.config.values import Address
 
 _HEAD = """\
 # Homeport's settings. Every one has a default, which is what the comments show: take away the # where you want another.

@@ -6,12 +6,11 @@ import asyncio
 import os
 import sys
 import traceback
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import uvloop
 
@@ -20,11 +19,11 @@ from homeport.cli.output import EXIT_CODES, CommandError, Exit, Output
 from homeport.cli.verbs import Verbs
 from homeport.client.errors import ClientError
 from homeport.clock import SystemClock
-from homeport.config import ConfigError, SecretUnreadable, located, process_environment
+from homeport.config.environment import process_environment
+from homeport.config.errors import ConfigError, SecretUnreadable
 from homeport.db.database import DatabaseError
 from homeport.jobs.queue import JobError
-from homeport.notify.deliveries import DeliveryError
-from homeport.notify.targets import TargetUnknown
+from homeport.notify.errors import DeliveryError, TargetUnknown
 from homeport.oci.errors import RegistryError
 from homeport.secretstore.errors import SecretUnavailable
 from homeport.storage.blobstore import StorageError
@@ -73,6 +72,15 @@ _EXPECTED = (
 )
 
 
+class _Version(Action):
+    """Prints the version, which only then is looked up among all that is installed."""
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        parser.exit(message=f"homeport {version('homeport')}\n")
+
+
 def build(word: str | None = None) -> tuple[ArgumentParser, Verbs]:
     """The parser, and the verbs that it knows: those that begin with `word`, or all where none does.
 
@@ -84,7 +92,7 @@ def build(word: str | None = None) -> tuple[ArgumentParser, Verbs]:
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"homeport {version('homeport')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     verbs = Verbs(parser.add_subparsers(title="verbs", metavar="VERB", required=True))
     families = [family for family, words in FAMILIES.items() if word in words]
     if not families and word != "--version":
@@ -119,6 +127,8 @@ def run(argv: Sequence[str], doors: Doors) -> int:
 
 def _explain(error: Exception, output: Output, config_file: Path | None) -> int:
     if isinstance(error, ConfigError):
+        from homeport.config.loading import located
+
         for problem in located(error.problems, config_file):
             output.note(str(problem))
         return Exit.WRONG

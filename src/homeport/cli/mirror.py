@@ -1,28 +1,22 @@
-"""`homeport mirror`: run it now, see what a run would do and cost, how it stands, and whose tags these are."""
+"""`homeport mirror`: run it now, see what a run would do and cost, how it stands, and whose tags these are.
+
+What a verb works with is imported when it is asked for: a run beside a server is over sooner than that takes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from argparse import ArgumentTypeError
 from typing import Final
 
-from homeport.cli import mirror_files
 from homeport.cli.context import Context
-from homeport.cli.jobs import EXITS, failure_lines, run_kind
-from homeport.cli.mirror_told import copy_told, departure_told, pulls_left, quota_told
-from homeport.cli.options import positive
-from homeport.cli.output import CommandError, Exit, format_time
+from homeport.cli.jobs import EXITS, run_kind
+from homeport.cli.options import host, positive, server
 from homeport.cli.verbs import Verbs
-from homeport.jobs import queue
-from homeport.jobs.queue import Job
-from homeport.mirror import brake, exporting, keeping, origins, remaining, rules
-from homeport.mirror.brake import BrakeError, Stopped
-from homeport.mirror.plan import Departure
-from homeport.mirror.remaining import Copy
-from homeport.upstreams import quotas
-from homeport.upstreams.quotas import Standing
 
 #: The kind of job that a run is.
 _KIND: Final = "mirror"
+#: What files are made for; `mirror.nodes` has how.
+ENGINES: Final = ("docker", "containerd", "podman", "buildkit")
 
 
 def add(verbs: Verbs) -> None:
@@ -58,11 +52,11 @@ def add(verbs: Verbs) -> None:
     mirror.verb(
         "export",
         "Print what is mirrored and followed as a configuration by which an empty registry refills itself.",
-        export,
+        print_export,
         more="Each run writes it beside the data folder as well, or where 'mirror.export' says.",
         as_json=False,
     )
-    mirror_files.add(mirror)
+    _add_files(mirror)
     parser = mirror.verb(
         "release",
         "Believe the lists of tags that a run did not, so that what is gone from them may go.",
@@ -70,6 +64,39 @@ def add(verbs: Verbs) -> None:
         more="Each tag still has its whole grace.",
     )
     parser.add_argument("run", metavar="RUN", type=positive, help="the number of its job")
+
+
+def _add_files(mirror: Verbs) -> None:
+    parser = mirror.verb(
+        "import",
+        "Print the configuration that says what a mirror.json, a regsync.yaml or a file of skopeo sync says.",
+        import_file,
+        more="Nothing is changed: put what is printed into homeport.yaml. What could not be carried over is told on\n"
+        "standard error with its place and what to do; then the exit code is 3. No password is taken over.",
+        data=False,
+    )
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument(
+        "--target",
+        metavar="TEMPLATE",
+        help="where images of skopeo sync are put: {name} unless it is given, {host}/{repository} for --scoped",
+    )
+    parser = mirror.verb(
+        "client-config",
+        "Print the files that make a node pull through this Homeport.",
+        client_config,
+        more="Where each goes, and what else to do, is said on standard error. A node needs no login for it: it pulls\n"
+        "from a network of cache.networks.",
+        data=False,
+    )
+    parser.add_argument("which", metavar="|".join(ENGINES), choices=ENGINES)
+    parser.add_argument(
+        "--upstream", metavar="HOST", type=host, action="append", help="for this one; without it, for cache.upstreams"
+    )
+    parser.add_argument("--url", metavar="URL", type=server, help="the address at which the node reaches this Homeport")
+    parser.add_argument(
+        "--ca", metavar="PATH", type=_absolute, help="where the authority of its certificate is on the node"
+    )
 
 
 async def run(context: Context) -> int:
@@ -89,92 +116,37 @@ async def adopt(context: Context) -> int:
     return await mirror_plan.adopt(context)
 
 
-# --- status -----------------------------------------------------------------------------------------------------
-
-
 async def status(context: Context) -> int:
-    mirror = context.settings().mirror
-    async with context.registry() as registry:
-        runs = await registry.db.read(queue.listed, kind=_KIND, limit=1)
-        behind = await registry.db.read(remaining.every)
-        stopped = [each for each in await registry.db.read(brake.stopped) if each.released_at is None]
-        marked = await registry.db.read(origins.leaving)
-        left = await registry.db.read(quotas.every)
-    going = rules.marked(mirror, marked, context.clock.now())
-    last = runs[0] if runs else None
-    if not context.output.as_json:
-        for line in _status_lines(last, behind, stopped, going, left, context.clock.now()):
-            context.output.line(line)
-        return Exit.DONE
-    told = {
-        "last_run": last.told() if last else None,
-        "behind": [{**copy_told(copy), "failure": copy.failure} for copy in behind],
-        "stopped": [{"run": each.run, "source": str(each.source), "reason": each.reason} for each in stopped],
-        "leaving": [departure_told(each) for each in going],
-        "quotas": [quota_told(standing) for standing in left],
-    }
-    context.output.result(told, "")
-    return Exit.DONE
+    from homeport.cli import mirror_standing
+
+    return await mirror_standing.status(context)
 
 
-def _status_lines(
-    last: Job | None,
-    behind: list[Copy],
-    stopped: list[Stopped],
-    going: list[Departure],
-    left: list[Standing],
-    now: float,
-) -> Iterator[str]:
-    if last is None:
-        yield "last run: none yet"
-    else:
-        yield from _run_lines(last)
-    for copy in behind:
-        yield f"behind: {copy.told}: {copy.failure or 'waits for its turn'}"
-    for stop in stopped:
-        yield f"stopped: {stop.source}: {stop.reason} (`homeport mirror release {stop.run}`)"
-    for each in going:
-        yield _leaving_line(each)
-    for standing in left:
-        yield _quota_line(standing, now)
+async def print_export(context: Context) -> int:
+    from homeport.cli import mirror_standing
 
-
-def _run_lines(last: Job) -> Iterator[str]:
-    ended = f" at {format_time(last.ended_at)}" if last.ended_at else ""
-    reason = f": {last.reason}" if last.reason else ""
-    yield f"last run: job {last.id}: {last.outcome or last.state}{ended}{reason}"
-    if last.summary is not None:
-        yield from failure_lines(last.summary.told())
-
-
-def _leaving_line(departure: Departure) -> str:
-    ours = departure.origin
-    text = f"{ours.repository}:{ours.tag}: {departure.leaving} since {format_time(departure.since)}"
-    if departure.goes_at is None:
-        return f"kept: {text}"
-    return f"leaving: {text}; goes after {format_time(departure.goes_at)}"
-
-
-def _quota_line(standing: Standing, now: float) -> str:
-    until = standing.limited_until
-    limited = "" if until is None or until <= now else f"; it asks to be left alone until {format_time(until)}"
-    return f"quota: {standing.host}: {pulls_left(standing)} at {format_time(standing.seen_at)}{limited}"
-
-
-async def export(context: Context) -> int:
-    async with context.registry() as registry:
-        mirrored = await registry.db.read(keeping.mirrored)
-    context.output.line(exporting.text(mirrored).rstrip())
-    return Exit.DONE
+    return await mirror_standing.print_export(context)
 
 
 async def release(context: Context) -> int:
-    run_id = context.arguments.run
-    async with context.registry() as registry:
-        try:
-            sources = await registry.db.write(brake.release, registry.clock, context.origin, run_id)
-        except BrakeError as error:
-            raise CommandError(str(error)) from None
-    names = [str(source) for source in sources]
-    context.output.result({"run": run_id, "sources": names}, f"the next run believes {', '.join(names)}")
-    return Exit.DONE
+    from homeport.cli import mirror_standing
+
+    return await mirror_standing.release(context)
+
+
+async def import_file(context: Context) -> int:
+    from homeport.cli import mirror_files
+
+    return await mirror_files.import_file(context)
+
+
+async def client_config(context: Context) -> int:
+    from homeport.cli import mirror_files
+
+    return await mirror_files.client_config(context)
+
+
+def _absolute(text: str) -> str:
+    if not text.startswith("/") or not text.isprintable():
+        raise ArgumentTypeError(f"'{text}' must be a path from the root, such as /etc/ssl/registry-ca.crt")
+    return text

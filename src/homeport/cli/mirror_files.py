@@ -2,58 +2,20 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
 from pathlib import Path
 
 from homeport.cli.context import Context
-from homeport.cli.options import host, server
 from homeport.cli.output import CommandError, Exit, WrongUsage, counted
-from homeport.cli.verbs import Verbs
 from homeport.mirror import importing, nodes
 from homeport.mirror.addresses import folder
 from homeport.mirror.importing import ImportRefused
 from homeport.mirror.nodes import AddressUnknown, Door
 
 
-def add(mirror: Verbs) -> None:
-    """Add the verbs to those of `homeport mirror`."""
-    parser = mirror.verb(
-        "import",
-        "Print the configuration that says what a mirror.json, a regsync.yaml or a file of skopeo sync says.",
-        import_file,
-        more="Nothing is changed: put what is printed into homeport.yaml. What could not be carried over is told on\n"
-        "standard error with its place and what to do; then the exit code is 3. No password is taken over.",
-        data=False,
-    )
-    parser.add_argument("file", metavar="FILE")
-    parser.add_argument(
-        "--target",
-        metavar="TEMPLATE",
-        default=importing.SHORT_NAME,
-        help="where images of skopeo sync are put: {name} unless it is given, {host}/{repository} for --scoped",
-    )
-    parser = mirror.verb(
-        "client-config",
-        "Print the files that make a node pull through this Homeport.",
-        client_config,
-        more="Where each goes, and what else to do, is said on standard error. A node needs no login for it: it pulls\n"
-        "from a network of cache.networks.",
-        data=False,
-    )
-    parser.add_argument("which", metavar="|".join(nodes.WRITERS), choices=sorted(nodes.WRITERS))
-    parser.add_argument(
-        "--upstream", metavar="HOST", type=host, action="append", help="for this one; without it, for cache.upstreams"
-    )
-    parser.add_argument("--url", metavar="URL", type=server, help="the address at which the node reaches this Homeport")
-    parser.add_argument(
-        "--ca", metavar="PATH", type=_absolute, help="where the authority of its certificate is on the node"
-    )
-
-
 async def import_file(context: Context) -> int:
     path = Path(context.arguments.file)
     try:
-        found = importing.read(_read(path), skopeo_target=context.arguments.target)
+        found = importing.read(_read(path), skopeo_target=context.arguments.target or importing.SHORT_NAME)
     except ImportRefused as refused:
         raise CommandError(f"{path} {refused}") from None
     for remark in found.lost:
@@ -113,9 +75,3 @@ def _read(path: Path) -> str:
         return data.decode()
     except UnicodeDecodeError:
         raise CommandError(f"{path} is not UTF-8 text") from None
-
-
-def _absolute(text: str) -> str:
-    if not text.startswith("/") or not text.isprintable():
-        raise ArgumentTypeError(f"'{text}' must be a path from the root, such as /etc/ssl/registry-ca.crt")
-    return text

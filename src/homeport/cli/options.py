@@ -1,4 +1,7 @@
-"""What the value of an option can be. Each says in its error what it takes instead."""
+"""What the value of an option can be. Each says in its error what it takes instead.
+
+What checks it is imported with the first such value: most command lines have none.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,13 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
-from homeport.config.plans import check_event_pattern
-from homeport.config.values import check_host_name, check_pattern, check_url, parse_duration
-
 T = TypeVar("T")
 
 
 def duration(text: str) -> float:
     """Seconds, from text such as `1h`."""
+    from homeport.config.values import parse_duration
+
     return _checked(parse_duration, text)
 
 
@@ -24,6 +26,8 @@ def moment(text: str) -> Callable[[float], float]:
 
 
 def _moment(text: str) -> Callable[[float], float]:
+    from homeport.config.values import parse_duration
+
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -42,21 +46,29 @@ def _moment(text: str) -> Callable[[float], float]:
 
 def server(text: str) -> str:
     """The address of a Homeport."""
+    from homeport.config.values import check_url
+
     return _checked(check_url, text)
 
 
 def host(text: str) -> str:
     """The host of a registry, as in image names."""
+    from homeport.config.values import check_host_name
+
     return _checked(check_host_name, text)
 
 
 def event_kind(text: str) -> str:
     """A pattern of event kinds, such as `tag.*`."""
+    from homeport.config.plans import check_event_pattern
+
     return _checked(check_event_pattern, text)
 
 
 def repositories(text: str) -> str:
     """A pattern of repository names, such as `team/**`."""
+    from homeport.config.values import check_pattern
+
     return _checked(check_pattern, text)
 
 

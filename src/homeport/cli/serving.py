@@ -55,7 +55,7 @@ async def start(context: Context) -> int:
 
         def ready(url: str) -> None:
             for lock in locks:
-                lock.serves(url)
+                lock.serves(url, folder.from_here(settings.database_path))
             context.output.line(f"homeport: listening on {url}" if url else f"homeport: working on {settings.data}")
             if login is not None:
                 context.output.line(greeting.text(settings, url, login))

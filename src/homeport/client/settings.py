@@ -12,8 +12,8 @@ from pathlib import Path
 
 from yarl import URL
 
-from homeport import config
 from homeport.client import trust
+from homeport.config import settings as config
 
 
 @dataclass(frozen=True, slots=True)

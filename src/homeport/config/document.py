@@ -6,9 +6,12 @@ constructed but text, numbers, true, false, null, lists and maps.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import yaml
+
+from homeport.config.errors import ConfigError, Problem
 
 BYTES_MAX = 1024 * 1024
 NODES_MAX = 100_000
@@ -119,3 +122,22 @@ class _Loader(yaml.SafeLoader):
             return self.construct_object(node)
         except (ValueError, KeyError):
             raise DocumentError("the value and its tag do not fit together", node.start_mark.line + 1) from None
+
+
+def read(path: Path) -> Document:
+    """What the file says. Raises `ConfigError`."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
+    if len(data) > BYTES_MAX:
+        raise ConfigError([Problem(str(path), f"is larger than {BYTES_MAX // 1024**2} MiB")])
+    try:
+        return Document(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError([Problem(f"{path}:{line}", "is not UTF-8 text")]) from None
+    except DocumentError as error:
+        where = f"{path}:{error.line}" if error.line else str(path)
+        raise ConfigError([Problem(where, error.message)]) from None

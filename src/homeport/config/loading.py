@@ -16,8 +16,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from homeport.config.document import BYTES_MAX, Document, DocumentError, Location
-from homeport.config.references import SecretUnreadable, read_secret_file
+from homeport.config.document import Document, DocumentError, Location, read
+from homeport.config.errors import ConfigError, Problem, SecretUnreadable
+from homeport.config.references import read_secret_file
 from homeport.config.settings import Settings
 from homeport.config.tree import PREFIX, Setting, located_references, settings, siblings, variables, written
 
@@ -51,28 +52,9 @@ _VAULTLESS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong, and where: `homeport.yaml:7` or a variable's name."""
-
-    where: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.message}"
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(map(str, problems)))
-        self.problems = problems
-
-
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """The settings of the file at `path` (None: of no file) under `environ`. Raises `ConfigError`."""
-    document = _read(path) if path else Document("")
+    document = read(path) if path else Document("")
     if not isinstance(document.value, dict):
         raise ConfigError([Problem(f"{path}:1", "must be a map of settings, such as 'data: /var/lib/homeport'")])
     sources = _override(document.value, environ)
@@ -94,7 +76,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
 def located(problems: Iterable[Problem], path: Path | None) -> list[Problem]:
     """The same problems; those that name a setting (they showed only when it was used) with its line in the file."""
     try:
-        document = _read(path) if path else None
+        document = read(path) if path else None
     except ConfigError:
         document = None
     found = []
@@ -116,24 +98,6 @@ def _value(tree: Settings, setting: Setting) -> Any:
     for name in setting.path:
         value = getattr(value, name, None)
     return value
-
-
-def _read(path: Path) -> Document:
-    try:
-        with path.open("rb") as file:
-            data = file.read(BYTES_MAX + 1)
-    except OSError as error:
-        raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
-    if len(data) > BYTES_MAX:
-        raise ConfigError([Problem(str(path), f"is larger than {BYTES_MAX // 1024**2} MiB")])
-    try:
-        return Document(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError([Problem(f"{path}:{line}", "is not UTF-8 text")]) from None
-    except DocumentError as error:
-        where = f"{path}:{error.line}" if error.line else str(path)
-        raise ConfigError([Problem(where, error.message)]) from None
 
 
 def _override(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[Location, str]:

@@ -1,11 +1,10 @@
-"""Secrets in the configuration: where one is, never what it is; and the process's environment.
+"""Secrets in the configuration: where one is, never what it is.
 
 Holds: a value that was pasted in is refused without being repeated, since error texts end up in logs.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
+
+from homeport.config.errors import SecretUnreadable
 
 SECRET_BYTES_MAX = 64 * 1024
 
@@ -25,15 +26,6 @@ VAULT_KINDS = ("vault", "bw")
 #: What can be asked of a vault's item behind '#', beside `field:NAME`. Without it, the password of its login.
 VAULT_PARTS = ("username", "uri", "notes")
 _FIELD = "field:"
-
-
-class SecretUnreadable(Exception):
-    """A secret that the configuration refers to is not there."""
-
-
-def process_environment() -> Mapping[str, str]:
-    """The environment that this process was started with."""
-    return dict(os.environ)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from homeport.config.mirroring import Cache, Mirror, Upstream
+from homeport.config.place import DATA_FOLDER
 from homeport.config.plans import Cron, EventPattern, HeaderName, Place, Zone
 from homeport.config.references import LocalSecret, Secret
 from homeport.config.section import Section, setting
@@ -467,7 +468,7 @@ def _name_once(quotas: tuple[Quota, ...]) -> tuple[Quota, ...]:
 class Settings(Section):
     """All settings. Everything has a default: an empty file is valid."""
 
-    data: FilePath = setting(Path("homeport-data"), "The folder that holds everything; it is made if it is not there.")
+    data: FilePath = setting(Path(DATA_FOLDER), "The folder that holds everything; it is made if it is not there.")
     database: FilePath | None = setting(
         None, f"The SQLite file, on a local disk; {DATABASE_FILE} in the data folder unless it is set."
     )

@@ -144,7 +144,7 @@ def _references_below(value: Any, location: Location) -> Iterator[tuple[Location
             yield from _references_below(below, (*location, index))
 
 
-def references(tree: Settings) -> list[tuple[str, SecretReference]]:
+def secret_references(tree: Settings) -> list[tuple[str, SecretReference]]:
     """Every secret in use, each with its setting's name."""
     return [(written(location), reference) for location, reference in located_references(tree)]
 

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from homeport.config.place import parse_path
 from homeport.oci import globs, patterns
 
 _NUMBER_WITH_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
@@ -174,16 +175,6 @@ def check_host_name(value: str) -> str:
     return value
 
 
-def _parse_path(value: Any) -> Path:
-    if isinstance(value, Path):
-        return value
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError("must be a path")
-    if value.startswith("~"):
-        raise ValueError("must be a path as it stands on disk; '~' is the shell's")
-    return Path(value)
-
-
 def parse_rights(value: Any) -> Any:
     # Slips that are easy to make and hard to understand from a type error.
     if value is None or isinstance(value, str):
@@ -215,7 +206,7 @@ AgentGlob = Annotated[str, AfterValidator(_check_agent_glob)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Subject = Annotated[str, AfterValidator(_check_subject)]
 HostName = Annotated[str, AfterValidator(check_host_name)]
-FilePath = Annotated[Path, PlainValidator(_parse_path), PlainSerializer(str), WithJsonSchema({"type": "string"})]
+FilePath = Annotated[Path, PlainValidator(parse_path), PlainSerializer(str), WithJsonSchema({"type": "string"})]
 Count = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
 Flag = Annotated[bool, Strict()]

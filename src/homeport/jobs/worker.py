@@ -89,7 +89,7 @@ class _Running:
 class Worker:
     """Takes jobs of these kinds from the queue and runs them, at most `count` at once.
 
-    It looks for work every `look_seconds`, which costs a point read each time: as often as people want to wait.
+    Each of those looks for work every `look_seconds`, which costs a point read: as often as people want to wait.
 
     `on_end` is called in each transaction in which a job ends, with the job as it is then; it may be called twice for
     one end (a fact may run twice), so it has no effect but through its transaction.
@@ -150,8 +150,8 @@ class Worker:
     async def run(self) -> None:
         """Run jobs as they come until `stop`, or until it is cancelled, which hands back what runs."""
         async with asyncio.TaskGroup() as loops:
-            for _ in range(self._count):
-                loops.create_task(self._loop())
+            for number in range(self._count):  # One after the other, so that a job waits for the next of them only.
+                loops.create_task(self._loop(self._look_seconds * number / self._count))
 
     async def stop(self, seconds: float) -> None:
         """Begin nothing more; let what runs come to its end for so long, then cancel it and hand it back."""
@@ -161,7 +161,8 @@ class Worker:
             running.cancel(_Stop.HANDED_BACK)
         await self._idle(STUBBORN_SECONDS)
 
-    async def _loop(self) -> None:
+    async def _loop(self, begins_after: float) -> None:
+        await self._pause(begins_after)
         while not self._stopping.is_set():
             try:
                 if await self.run_one():

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Concatenate, Final, ParamSpec
 
-from homeport import config
 from homeport.client.errors import BadAnswer, ClientError, ContentMismatch, NotFound
+from homeport.config import mirroring as config
 from homeport.db.database import DatabaseError, Transaction
 from homeport.events import Origin
 from homeport.mirror import addresses, freshness, origins, sightings

@@ -6,7 +6,7 @@ to its runs: they may have reasons to wait, such as a `minimum_age`.
 
 from __future__ import annotations
 
-from homeport import config
+from homeport.config import mirroring as config
 from homeport.mirror.addresses import Source
 from homeport.mirror.origins import TagOrigin
 from homeport.mirror.sightings import Sighting

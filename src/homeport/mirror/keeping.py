@@ -1,72 +1,73 @@
 """Writing down beside the data folder what is mirrored and followed, so that an empty registry refills itself.
 
-Holds: the file lies outside of what it is to bring back; a run whose file could not be written says so and is none the
-worse. A file that names images which the new one lacks is kept beside it (`.before`): a registry that begins anew does
-not overwrite what says what it is to become.
+Holds: the file lies outside of what it is to bring back; a run whose file could not be written, or is too long to be
+of use, says so and is none the worse. A file that names images which the new one lacks is kept beside it (`.before`): a
+registry that begins anew does not overwrite what says what it is to become.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
-from homeport import config
+from homeport.config.mirroring import Mirror
+from homeport.config.settings import Settings
 from homeport.db.database import Transaction
-from homeport.mirror import exporting, holdings, origins, remaining
-from homeport.mirror.addresses import Source
-from homeport.mirror.exporting import Mirrored
+from homeport.mirror import exporting, holdings, origins
+from homeport.mirror.exporting import Export
+from homeport.oci.digest import Digest
 from homeport.registry.registry import Registry
 from homeport.storage import textfile
 
+_PAGE: Final = 1_000
 
-def place(settings: config.Settings) -> Path:
+
+def place(settings: Settings) -> Path:
     """Where the file is."""
     data = settings.data.absolute()
     return settings.mirror.export or data.with_name(f"{data.name}.mirror.yaml")
 
 
-async def write(registry: Registry, settings: config.Settings) -> str | None:
-    """Write it; why that was not possible, if it was not."""
-    found = await registry.db.read(mirrored)
-    if not found:
+async def write(registry: Registry, settings: Settings) -> str | None:
+    """Write it; why it is of no use, if it is not."""
+    export = await registry.db.read(exported, settings.mirror)
+    if export.is_empty:
         return None
     threads = registry.clock.threads("mirror-export", 1)
     try:
-        await threads.run(_replace, place(settings), exporting.text(found))
+        return await threads.run(_replace, place(settings), export.text())
     except OSError as error:
         return f"{place(settings)} cannot be written: {error.strerror}"
     finally:
         threads.close()
-    return None
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, text: str) -> str | None:
     old = textfile.read(path)
-    if old is not None and not _sources(old) <= _sources(text):
+    if old is not None and not _images(old) <= _images(text):
         textfile.replace(path.with_name(f"{path.name}.before"), old)
     if old != text:
         textfile.replace(path, text)
+    why = exporting.why_too_long(text)
+    return f"{path} {why}" if why else None
 
 
-def _sources(text: str) -> set[str]:
-    return {line.strip() for line in text.splitlines() if "source:" in line}
+def _images(text: str) -> set[str]:
+    lines = (line.strip().removeprefix("- ") for line in text.splitlines())
+    return {line for line in lines if line.startswith(("source:", "name:"))}
 
 
-def mirrored(tx: Transaction) -> list[Mirrored]:
-    """What is mirrored and followed: what is here, and what a run could not copy yet. What the cache fetched is not."""
-    found: dict[tuple[str, Source], list[str]] = {}
-    here: dict[str, set[str]] = {}
-    after = ("", "")
-    while page := origins.page(tx, after, 1_000):
+def exported(tx: Transaction, mirror: Mirror) -> Export:
+    """What the configuration says, and what is here as it came from upstreams. What was pushed over it is not."""
+    export = Export(mirror)
+    after, repository = ("", ""), ""
+    here: Mapping[str, Digest] = {}
+    while page := origins.page(tx, after, _PAGE):
         for each in page:
-            if each.found_by == "cache":
-                continue
-            tags = here.setdefault(each.repository, set())
-            if not tags:
-                tags |= holdings.tags(tx, each.repository).keys()
-            if each.tag in tags:
-                found.setdefault((each.repository, each.source), []).append(each.tag)
+            if each.repository != repository:
+                repository, here = each.repository, holdings.tags(tx, each.repository)
+            if here.get(each.tag) == each.digest:
+                export.add(each)
         after = (page[-1].repository, page[-1].tag)
-    for copy in remaining.every(tx, 100_000):
-        if copy.tag not in here.get(copy.repository, ()):
-            found.setdefault((copy.repository, copy.source), []).append(copy.tag)
-    return [Mirrored(repository, source, tuple(tags)) for (repository, source), tags in found.items()]
+    return export

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from homeport.config import Settings
+from homeport.config.settings import Settings
 from homeport.mirror.addresses import folder
 from homeport.oci.reference import DOCKER_HUB
 
@@ -140,9 +140,9 @@ def buildkit(door: Door, upstreams: Sequence[str]) -> Iterator[NodeFile]:
     lines = ["# Images of these registries come through Homeport; when it does not answer, from where they are."]
     for host in upstreams:
         lines += ["", f"[registry.{_quoted(host)}]", f"  mirrors = [{_quoted(f'{door.host}/{folder(host)}')}]"]
-    if door.is_plain or door.ca:
-        lines += ["", f"[registry.{_quoted(door.host)}]"]
-        lines += ["  http = true"] if door.is_plain else [f"  ca = [{_quoted(door.ca or '')}]"]
+    # Said either way: BuildKit takes an address of its own machine for plain HTTP.
+    lines += ["", f"[registry.{_quoted(door.host)}]", f"  http = {json.dumps(door.is_plain)}"]
+    lines += [f"  ca = [{_quoted(door.ca)}]"] if door.ca and not door.is_plain else []
     notes = ("restart buildkitd; for buildx: docker buildx create --use --buildkitd-config FILE",)
     yield NodeFile("/etc/buildkit/buildkitd.toml", "\n".join(lines) + "\n", notes)
 

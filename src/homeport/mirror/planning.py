@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from homeport import config
 from homeport.client.errors import ClientError
 from homeport.clock import rfc3339
+from homeport.config import settings as config
 from homeport.db.database import Transaction
 from homeport.jobs.summary import Failure
 from homeport.mirror import addresses, adoption, holdings, origins, plan
@@ -28,7 +28,6 @@ from homeport.mirror.remaining import Copy
 from homeport.mirror.rules import Rule, followed
 from homeport.mirror.survey import Look, Survey
 from homeport.oci import companions, patterns
-from homeport.oci.errors import NameInvalid
 from homeport.oci.reference import DOCKER_HUB
 from homeport.registry.registry import Registry
 from homeport.upstreams.upstreams import Upstreams
@@ -150,7 +149,7 @@ class Planner:
             except ClientError as error:
                 self._decided.failed(rule.label, str(error))
                 self._unlisted.append(rule)
-        return [(rule, source) for rule, source in found if not self._is_skipped(_target(rule, source))]
+        return [(rule, source) for rule, source in found if not self._is_skipped(rule.place(source))]
 
     def _is_skipped(self, repository: str | None) -> bool:
         skip = self._settings.mirror.skip
@@ -185,7 +184,7 @@ class Planner:
     async def _followed(self, named: Sequence[tuple[Rule, Source]]) -> list[tuple[Rule, Source]]:
         """A rule for each repository of ours that came from an upstream and that no image of the configuration has."""
         mirror = self._settings.mirror
-        taken = {_target(rule, source) for rule, source in named}
+        taken = {rule.place(source) for rule, source in named}
 
         def skip(repository: str) -> bool:
             return repository in taken or self._is_skipped(repository)
@@ -218,7 +217,7 @@ class Planner:
     def _is_dropped(self, origin: TagOrigin, rule: Rule | None) -> bool:
         if origin.image is None or self._is_skipped(origin.repository) or companions.subject(origin.tag) is not None:
             return False
-        return rule is None or not rule.means(origin.source) or _target(rule, origin.source) != origin.repository
+        return rule is None or not rule.brings(origin)
 
     # --- one repository -----------------------------------------------------------------------------------------
 
@@ -337,9 +336,7 @@ class Planner:
         self._decided.departures = Departures(tuple(leaving), tuple(self._back))
 
     def _may_be_meant(self, origin: TagOrigin) -> bool:
-        return origin.repository in self._unsure or any(
-            rule.means(origin.source) and _target(rule, origin.source) == origin.repository for rule in self._unlisted
-        )
+        return origin.repository in self._unsure or any(rule.brings(origin) for rule in self._unlisted)
 
 
 def hosts(settings: config.Settings) -> dict[str, str]:
@@ -347,14 +344,6 @@ def hosts(settings: config.Settings) -> dict[str, str]:
     named = {DOCKER_HUB, *settings.upstreams, *settings.cache.upstreams}
     named |= {image.source.partition("/")[0] for image in settings.mirror.images}
     return addresses.folders(sorted(named))
-
-
-def _target(rule: Rule, source: Source) -> str | None:
-    """Where the rule puts the source; None where that is no name."""
-    try:
-        return addresses.target(rule.target, source)
-    except NameInvalid:
-        return None
 
 
 # --- facts ------------------------------------------------------------------------------------------------------

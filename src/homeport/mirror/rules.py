@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from homeport import config
+from homeport.config import mirroring as config
 from homeport.config.mirroring import MirroredImage, TagSelection
+from homeport.mirror import addresses
 from homeport.mirror.addresses import Source
 from homeport.mirror.origins import TagOrigin
 from homeport.mirror.plan import Departure, Grace, departure
 from homeport.mirror.selection import Selector
 from homeport.oci import patterns, platforms
+from homeport.oci.errors import NameInvalid
 from homeport.oci.platforms import Platform
 
 #: What followed tags are called in runs: no name that an image can have.
@@ -57,6 +59,17 @@ class Rule:
         if self.is_pattern:
             return patterns.matches(self.repositories, source.repository)
         return source.repository == self.repositories
+
+    def place(self, source: Source) -> str | None:
+        """Where the source is put; None where that is no name."""
+        try:
+            return addresses.target(self.target, source)
+        except NameInvalid:
+            return None
+
+    def brings(self, origin: TagOrigin) -> bool:
+        """Whether it is this rule's to bring tags from there to here."""
+        return self.means(origin.source) and self.place(origin.source) == origin.repository
 
 
 def of(mirror: config.Mirror) -> list[Rule]:

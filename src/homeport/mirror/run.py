@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, 
 from dataclasses import dataclass, field
 from typing import Final
 
-from homeport import config
 from homeport.client import copying
 from homeport.client.errors import ClientError, NotFound
 from homeport.clock import rfc3339
+from homeport.config import settings as config
 from homeport.db.database import DatabaseError, Transaction
 from homeport.events import SYSTEM, Origin
 from homeport.jobs.summary import Failure, shortened

@@ -16,8 +16,9 @@ from typing import Any, Final, TypeAlias
 from pydantic import BaseModel, ValidationError
 
 from homeport.client.redaction import plain_text
-from homeport.config import ClientHost, MirroredImage, TagSelection, Upstream
 from homeport.config.document import Location
+from homeport.config.mirroring import MirroredImage, TagSelection, Upstream
+from homeport.config.settings import ClientHost
 from homeport.config.tree import written
 from homeport.oci.errors import RegistryError
 from homeport.oci.reference import Reference
@@ -210,12 +211,16 @@ class Draft:
         return sections | ({"client": {"hosts": self._hosts}} if self._hosts else {})
 
 
-def named_apart(images: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The same images; those that share a source have a name each, as the configuration wants it."""
-    images = list(images)
+def named_apart(images: Iterable[Mapping[str, Any]], others: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """The same images; those that share a source have a name each, as the configuration wants it.
+
+    `others` are what images beside these are called.
+    """
+    images, others = list(images), set(others)
     shared = Counter(image["source"] for image in images)
+    shared.update(others)
     used: Counter[str] = Counter()
-    taken = {_EVERYBODY}
+    taken = {_EVERYBODY, *others}
     result = []
     for image in images:
         if shared[image["source"]] == 1:

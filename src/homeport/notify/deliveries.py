@@ -19,6 +19,7 @@ from homeport import events
 from homeport.clock import Clock, rfc3339
 from homeport.db.database import Transaction
 from homeport.events import SYSTEM, Event, Origin, Position
+from homeport.notify.errors import DeliveryError
 from homeport.notify.sent import Sent
 
 State: TypeAlias = Literal["waiting", "sent", "given-up"]
@@ -29,10 +30,6 @@ TESTED: Final = "notify.tested"
 _ID_MAX = 2**63 - 1
 
 _COLUMNS = "id, target, event_id, kind, message_id, state, happened_at, due_at, attempts, tried_at, status, answer"
-
-
-class DeliveryError(Exception):
-    """The delivery is not there, or cannot be sent again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,15 +18,16 @@ from typing import Final
 from homeport import events
 from homeport.client.transport import Transport
 from homeport.clock import Clock
-from homeport.config import SecretReference
+from homeport.config.references import SecretReference
 from homeport.db.database import Database, DatabaseError, Transaction
 from homeport.events import Event, Origin, Position
 from homeport.notify import chat, deliveries, payloads, webhooks
 from homeport.notify.deliveries import Delivery, Subject
+from homeport.notify.errors import TargetUnknown
 from homeport.notify.messages import message
 from homeport.notify.receivers import Receiver, ReceiverError, recognise
 from homeport.notify.sent import Sent, shortened
-from homeport.notify.targets import Target, TargetUnknown, chosen, matches
+from homeport.notify.targets import Target, chosen, matches
 from homeport.observe import Log
 from homeport.secretstore.errors import SecretUnavailable
 from homeport.secretstore.store import SecretStore

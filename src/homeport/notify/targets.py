@@ -8,8 +8,9 @@ from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any, Final
 
-from homeport import config
-from homeport.config import ConfigError, Problem, SecretReference
+from homeport.config import settings as config
+from homeport.config.errors import ConfigError, Problem
+from homeport.config.references import SecretReference
 from homeport.config.urls import read_urls
 from homeport.events import Event
 from homeport.oci import patterns
@@ -24,10 +25,6 @@ ENVELOPE_ACTIONS: Final[Mapping[str, str]] = {
     "tag.set": "push",
     "tag.deleted": "delete",
 }
-
-
-class TargetUnknown(Exception):
-    """No target is called that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from homeport import config
 from homeport.client.errors import ClientError
 from homeport.client.programs import Finished, ProgramMissing, run_program
 from homeport.client.redaction import plain_text
 from homeport.clock import Clock
-from homeport.config import SecretReference
+from homeport.config import settings as config
+from homeport.config.references import SecretReference
 from homeport.secretstore.errors import SecretUnavailable
 from homeport.secretstore.items import Found, Item, member, members, select, text
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from homeport.client.redaction import plain_text
-from homeport.config import SecretReference
+from homeport.config.references import SecretReference
 from homeport.secretstore.errors import SecretUnavailable
 
 IDS_SHOWN_MAX = 10

@@ -16,7 +16,9 @@ from typing import Protocol
 
 from homeport.client.transport import Transport
 from homeport.clock import Clock, Threads
-from homeport.config import SecretReference, Secrets, SecretUnreadable
+from homeport.config.errors import SecretUnreadable
+from homeport.config.references import SecretReference
+from homeport.config.settings import Secrets
 from homeport.secretstore.bw import BitwardenProgram
 from homeport.secretstore.errors import SecretUnavailable
 from homeport.secretstore.items import Found

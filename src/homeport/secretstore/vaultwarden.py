@@ -20,13 +20,13 @@ from urllib.parse import urlencode
 
 from yarl import URL
 
-from homeport import config
 from homeport.client.errors import ClientError
 from homeport.client.redaction import plain_text
 from homeport.client.retries import retry_after_seconds
 from homeport.client.transport import Answer, Request, Transport
 from homeport.clock import Clock, Threads
-from homeport.config import SecretReference
+from homeport.config import settings as config
+from homeport.config.references import SecretReference
 from homeport.secretstore.errors import SecretUnavailable
 from homeport.secretstore.items import Found, Item, member, members, select, text
 from homeport.secretstore.vaultcrypto import CannotDecrypt, Kdf, PrivateKey, SymmetricKey, WrongKey

@@ -43,6 +43,8 @@ class Running:
     reloads: int = 0
     answer: str = ""
     applied: bool = True
+    #: The SQLite file that it works on, as a path from the folder; empty until it is ready.
+    database: str = ""
 
 
 class RoleLock:
@@ -53,9 +55,9 @@ class RoleLock:
         self._running = Running(os.getpid())
         self._write()
 
-    def serves(self, url: str) -> None:
-        """Tell where clients reach this process."""
-        self._running = replace(self._running, url=url)
+    def serves(self, url: str, database: str) -> None:
+        """Tell where clients reach this process, and which database it works on."""
+        self._running = replace(self._running, url=url, database=database)
         self._write()
 
     def answer(self, text: str, *, applied: bool) -> None:
@@ -118,6 +120,11 @@ class DataFolder:
             os.close(_open_owned(path))
         except OSError as error:
             raise DataFolderError(f"{path} cannot be made: {error.strerror}") from error
+
+    def from_here(self, path: Path) -> str:
+        """The path from this folder, as other processes find it: the folder may have another name there."""
+        path, here = path.resolve(), self.path.resolve()
+        return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
     def write_private(self, name: str, text: str) -> Path:
         """A new file that only the owner may read, in place of one that was there; its path."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from homeport import config
 from homeport.client.credentials import Credential
 from homeport.client.errors import ClientError, Limit, LoginFailed, Refused
 from homeport.client.gate import Gate, Pace
@@ -21,6 +20,7 @@ from homeport.client.repository import FetchedManifest, RemoteRepository
 from homeport.client.retries import PATIENCE, Patience
 from homeport.client.transport import Transport
 from homeport.clock import Clock
+from homeport.config import mirroring as config
 from homeport.db.database import Database, DatabaseError
 from homeport.secretstore.errors import SecretUnavailable
 from homeport.secretstore.store import SecretStore

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from homeport import events
-from homeport.config import SecretReference
+from homeport.config.references import SecretReference
 from homeport.events import Event
 from homeport.notify.targets import Target
 from tests.client.servers import serving

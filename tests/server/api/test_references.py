@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from homeport.config import SecretReference
+from homeport.config.references import SecretReference
 from tests.server.api.world import World
 
 MARKER = "the-marker-of-a-secret"

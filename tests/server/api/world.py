@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from homeport import administration, config
+from homeport import administration
 from homeport.auth import tokens
 from homeport.auth.actors import Limit, Right
 from homeport.auth.directory import ConfiguredUser, LoginSettings
@@ -24,7 +24,8 @@ from homeport.auth.tokens import Secret, Token
 from homeport.client.settings import ClientSettings
 from homeport.client.transport import Transport
 from homeport.clock import Clock, SystemClock
-from homeport.config import SecretReference
+from homeport.config import settings as config
+from homeport.config.references import SecretReference
 from homeport.db.database import Transaction
 from homeport.db.sqlite import MEMORY, SqliteDatabase
 from homeport.events import Origin

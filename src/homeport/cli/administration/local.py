@@ -6,27 +6,33 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from homeport import administration, events
 from homeport.administration import Found, Search
 from homeport.cli.administration.contract import Administration, Page, Told
 from homeport.cli.context import WORK, Context, Services
-from homeport.config import Settings
 from homeport.db.database import Database, Transaction
 from homeport.events import Position
 from homeport.jobs import joblog, queue
 from homeport.jobs.joblog import Line
 from homeport.jobs.queue import Job, JobUnknown, State
 from homeport.jobs.work import FORMS, Form
-from homeport.notify import deliveries
-from homeport.registry.registry import Registry
 from homeport.storage.datafolder import DataFolder
 
 #: How often is looked whether something has happened. It costs a point read.
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.02
 _PAGE = 1_000
+
+
+class _Opened(NamedTuple):
+    """What is worked on."""
+
+    folder: DataFolder
+    path: Path
+    database: Database
 
 
 class LocalAdministration(Administration):
@@ -36,7 +42,7 @@ class LocalAdministration(Administration):
         self._context = context
         self._clock = context.clock
         self._stack = AsyncExitStack()
-        self._opened: tuple[Settings, DataFolder, Registry] | None = None
+        self._opened: _Opened | None = None
         self._services: Services | None = None
         self._attended: dict[int, asyncio.Task[None]] = {}
 
@@ -51,24 +57,42 @@ class LocalAdministration(Administration):
         await asyncio.gather(*self._attended.values(), return_exceptions=True)
         await self._stack.aclose()
 
-    async def _open(self) -> tuple[Settings, DataFolder, Registry]:
+    async def _open(self) -> _Opened:
         if self._opened is None:
-            settings = self._context.settings()
-            folder = self._context.folder(settings)
-            registry = await self._stack.enter_async_context(self._context.doors.open_registry(settings))
-            self._opened = settings, folder, registry
+            folder, path = self._of_worker() or self._of_settings()
+            folder.prepare_database(path, create=False)
+            database = await self._stack.enter_async_context(self._context.doors.open_database(path))
+            self._opened = _Opened(folder, path, database)
         return self._opened
 
+    def _of_worker(self) -> tuple[DataFolder, Path] | None:
+        """The folder, and the database of the process that works on it; None where none does or it does not tell.
+
+        Nothing else of the settings is needed beside such a process, and it may have been started with others.
+        """
+        data = self._context.data_folder()
+        if data is None or not data.is_dir():
+            return None
+        folder = DataFolder.open(data, create=False)
+        worker = folder.running(WORK)
+        if worker is None or not worker.database or not (path := data / worker.database).is_file():
+            return None
+        return folder, path
+
+    def _of_settings(self) -> tuple[DataFolder, Path]:
+        settings = self._context.settings()
+        return DataFolder.open(settings.data, create=False), settings.database_path
+
     async def _database(self) -> Database:
-        _, _, registry = await self._open()
-        return registry.db
+        return (await self._open()).database
 
     async def _work(self) -> Services:
         """What runs jobs here, for where nobody else does: to open it takes longer than all else that is done here."""
         if self._services is None:
-            settings, _, registry = await self._open()
-            opening = self._context.doors.open_services(settings, registry)
-            self._services = await self._stack.enter_async_context(opening)
+            opened, doors = await self._open(), self._context.doors
+            settings = self._context.settings().model_copy(update={"database": opened.path})
+            registry = await self._stack.enter_async_context(doors.open_registry(settings))
+            self._services = await self._stack.enter_async_context(doors.open_services(settings, registry))
         return self._services
 
     # --- jobs ---------------------------------------------------------------------------------------------------
@@ -104,12 +128,12 @@ class LocalAdministration(Administration):
             await self._clock.sleep(_POLL_SECONDS)
 
     async def start(self, kind: str, arguments: Mapping[str, str], *, attend: bool) -> Told:
-        _, folder, registry = await self._open()
+        opened = await self._open()
         forms: Mapping[str, Form] = FORMS
-        if attend and folder.running(WORK) is None:
+        if attend and opened.folder.running(WORK) is None:
             forms = (await self._work()).kinds
         origin = self._context.origin
-        job = await registry.db.write(administration.request, self._clock, forms, kind, origin, arguments)
+        job = await opened.database.write(administration.request, self._clock, forms, kind, origin, arguments)
         if attend:
             self._attended[job.id] = asyncio.create_task(self._attend(job))
         return job.told()
@@ -119,19 +143,18 @@ class LocalAdministration(Administration):
         return self._services is not None and self._services.worker.active > 0
 
     async def has_worker(self) -> bool:
-        _, folder, _ = await self._open()
-        return folder.running(WORK) is not None
+        return (await self._open()).folder.running(WORK) is not None
 
     async def _attend(self, job: Job) -> None:
         """Run the job here whenever nobody else is there to run it: also when a worker dies, or it is to be retried.
 
         One of its kind whose worker has died stands in its way, so that is run as well.
         """
-        _, folder, registry = await self._open()
+        opened = await self._open()
         while True:
-            if folder.running(WORK) is None:
+            if opened.folder.running(WORK) is None:
                 worker = (await self._work()).worker
-                running = await registry.db.read(queue.listed, kind=job.kind, state="running")
+                running = await opened.database.read(queue.listed, kind=job.kind, state="running")
                 for job_id in (job.id, *(other.id for other in running)):
                     if await worker.run_one(only=job_id):
                         break
@@ -177,6 +200,8 @@ class LocalAdministration(Administration):
     # --- notifications and secrets ------------------------------------------------------------------------------
 
     async def test(self, target: str) -> Told:
+        from homeport.notify import deliveries
+
         database, origin = await self._database(), self._context.origin
         async with self._context.doors.open_outgoing(self._context.settings()) as outgoing:
             sent = await outgoing.notifier.test(target, origin)
@@ -184,10 +209,14 @@ class LocalAdministration(Administration):
         return sent.told()
 
     async def deliveries(self, *, target: str | None, state: str | None, limit: int) -> list[Told]:
+        from homeport.notify import deliveries
+
         found = await (await self._database()).read(deliveries.listed, target=target, state=state, limit=limit)
         return [delivery.told() for delivery in found]
 
     async def replay(self, delivery_id: int) -> Told:
+        from homeport.notify import deliveries
+
         database = await self._database()
         delivery = await database.write(deliveries.replay, self._clock, delivery_id, self._context.origin)
         return delivery.told()

@@ -10,7 +10,6 @@ from homeport.cli.administration.contract import Administration
 from homeport.cli.administration.local import LocalAdministration
 from homeport.cli.context import Context
 from homeport.cli.output import CommandError, WrongUsage
-from homeport.config.references import read_secret_file
 
 
 @asynccontextmanager
@@ -26,6 +25,7 @@ async def opened(context: Context) -> AsyncGenerator[Administration, None]:
     from homeport.cli.administration.remote import RemoteAdministration
     from homeport.client.settings import ClientSettings
     from homeport.client.transport import Transport
+    from homeport.config.references import read_secret_file
 
     token = read_secret_file(Path(token_file)).strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:

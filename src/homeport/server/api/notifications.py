@@ -6,8 +6,8 @@ from homeport.clock import Clock
 from homeport.db.database import Transaction
 from homeport.events import Origin
 from homeport.notify import deliveries
-from homeport.notify.deliveries import Delivery, DeliveryError
-from homeport.notify.targets import TargetUnknown
+from homeport.notify.deliveries import Delivery
+from homeport.notify.errors import DeliveryError, TargetUnknown
 from homeport.server.api.answers import Document
 from homeport.server.api.calls import Call
 from homeport.server.api.errors import Conflict, NotFound

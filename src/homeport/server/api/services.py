@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from homeport.auth.logins import Logins
 from homeport.clock import Clock
-from homeport.config import SecretReference
+from homeport.config.references import SecretReference
 from homeport.db.database import Database
 from homeport.jobs.work import Kind
 from homeport.notify.notifier import Notifier
