@@ -23,7 +23,6 @@ from homeport.mirror.origins import TagOrigin
 from homeport.oci import companions, mediatype
 from homeport.oci import manifest as oci_manifest
 from homeport.oci.digest import Digest
-from homeport.oci.manifest import Role
 from homeport.registry import manifests
 from homeport.registry.registry import Registry
 from homeport.upstreams.upstreams import Purpose, UpstreamRepository, Upstreams
@@ -143,12 +142,7 @@ def _config(tx: Transaction, repository: str, digest: Digest) -> Digest | None:
     stored = manifests.by_digest(tx, repository, digest)
     if stored is None:
         return None
-    references = oci_manifest.parse(stored.data, stored.media_type).references
-    return next(
-        (
-            each.digest
-            for each in references
-            if each.role is Role.CONFIG and each.media_type in mediatype.CONFIGS and each.size >= _CONFIG_BYTES_MIN
-        ),
-        None,
-    )
+    config = oci_manifest.parse(stored.data, stored.media_type).config
+    if config is None or config.media_type not in mediatype.CONFIGS or config.size < _CONFIG_BYTES_MIN:
+        return None
+    return config.digest

@@ -14,7 +14,6 @@ from homeport.db.database import Transaction
 from homeport.mirror import read_ahead
 from homeport.mirror.holdings import wanted_children
 from homeport.oci.digest import Digest
-from homeport.oci.manifest import Role
 from homeport.registry.registry import Registry
 from homeport.upstreams.upstreams import UpstreamRepository
 
@@ -50,8 +49,8 @@ class Ages:
             if not children or depth == _NESTING_MAX:
                 return 0.0
             return await self._read(upstream, children[0].digest, depth + 1)
-        config = next(each for each in read.manifest.references if each.role is Role.CONFIG)
-        if config.size > CONFIG_BYTES_MAX:
+        config = read.manifest.config
+        if config is None or config.size > CONFIG_BYTES_MAX:
             return 0.0
         data = bytearray()
         async with upstream.open_blob(config) as content:

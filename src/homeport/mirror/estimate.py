@@ -13,7 +13,6 @@ from homeport.mirror import read_ahead
 from homeport.mirror.holdings import wanted_children
 from homeport.mirror.remaining import Copy
 from homeport.mirror.rules import Rule
-from homeport.mirror.transfer import UpstreamEnd
 from homeport.oci import manifest as oci_manifest
 from homeport.oci.digest import Digest
 from homeport.oci.manifest import Manifest
@@ -67,8 +66,8 @@ class Estimate:
             cost.unread += 1
             return
         if known is None:
-            upstream = await self._upstreams.repository(copy.source.host, copy.source.repository, Purpose.RUNS)
-            known = (await UpstreamEnd(self._registry, copy.repository, upstream).get_manifest(digest)).manifest
+            upstream = await self._upstreams.repository(*copy.source, Purpose.RUNS)
+            known = (await read_ahead.get(self._registry, upstream, digest)).manifest
             cost.pulls += 1
         parts = [each for each in known.references if each.must_be_held and not each.is_manifest]
         for part in parts:

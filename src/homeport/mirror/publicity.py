@@ -60,7 +60,7 @@ class Publicity:
         was_private = await self._registry.db.read(privacy.is_private, repository)
         is_public: bool | None
         try:
-            everybody = await self._upstreams.repository(source.host, source.repository, purpose, login=False)
+            everybody = await self._upstreams.repository(*source, purpose, login=False)
             is_public = await shown(everybody)
         except (ClientError, TimeoutError) as error:
             is_public = False if isinstance(error, Refused) and error.status in {401, 403, 404} else None

@@ -192,7 +192,7 @@ class MirrorRun:
     async def _transfer(self, copy: Copy, tags: frozenset[str] | None) -> str:
         """Bring the image here and let the tag point at it; what became of it."""
         parts, rule = self._parts, self._by_label[copy.image]
-        upstream = await parts.upstreams.repository(copy.source.host, copy.source.repository, Purpose.RUNS)
+        upstream = await parts.upstreams.repository(*copy.source, Purpose.RUNS)
         shown = manifest_shown(copy.source_tag)
         shared = await parts.publicity.settle(copy.source, copy.repository, shown, Purpose.RUNS)
         source = UpstreamEnd(parts.registry, copy.repository, upstream)

@@ -209,7 +209,7 @@ class Survey:
     async def with_new_referrers(self, look: Look, tags: Mapping[str, Digest]) -> set[str]:
         """Those of the tags, which are as upstream has them, that have a referrer there which is not here."""
         found: set[str] = set()
-        upstream = await self._upstreams.repository(look.source.host, look.source.repository, Purpose.RUNS)
+        upstream = await self._upstreams.repository(*look.source, Purpose.RUNS)
 
         async def ask(tag: str) -> None:
             try:

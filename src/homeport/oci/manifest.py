@@ -83,6 +83,11 @@ class Manifest:
         return self.media_type in mediatype.INDEXES
 
     @property
+    def config(self) -> Descriptor | None:
+        """What says how to run it, which every manifest names that is no index."""
+        return next((each for each in self.references if each.role is Role.CONFIG), None)
+
+    @property
     def kind(self) -> str:
         """What people call it: an `index`, an `image`, or an `artifact`, which is anything else in an image's form."""
         if self.is_index:
