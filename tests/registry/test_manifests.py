@@ -257,8 +257,8 @@ async def test_whether_all_is_here_that_a_manifest_names_at_any_depth(world: Wor
     nested = index([INDEX])
     world.rule(sparse=("team/*",))
 
-    async def has_all(digest: Digest) -> bool:
-        return await world.registry.db.read(manifests.has_all, REPOSITORY, digest)
+    async def has_all(*digests: Digest) -> bool:
+        return await world.registry.db.read(manifests.has_all, REPOSITORY, digests)
 
     assert not await has_all(nested.digest)
     await world.push(IMAGE)
@@ -274,6 +274,9 @@ async def test_whether_all_is_here_that_a_manifest_names_at_any_depth(world: Wor
     await blobs_go(world, LAYER)
     assert not await has_all(nested.digest)
     assert await has_all(SECOND.digest)
+    assert not await has_all(SECOND.digest, IMAGE.digest)  # Of several, nothing may be lacking of any.
+    assert not await has_all(SECOND.digest, Digest.of(b"unknown"))
+    assert await has_all(SECOND.digest, SECOND.digest)
 
 
 async def blobs_go(world: World, data: bytes) -> None:

@@ -66,7 +66,7 @@ def wanted_children(manifest: Manifest, wanted: Sequence[Platform]) -> list[Desc
 def is_whole(tx: Transaction, repository: str, digest: Digest, wanted: Sequence[Platform]) -> bool:
     """Whether the repository has the manifest and all that is wanted of what it names."""
     # Mostly it lacks nothing at all, which costs no reading of manifests.
-    return manifests.has_all(tx, repository, digest) or not lacking(tx, repository, digest, wanted)
+    return manifests.has_all(tx, repository, [digest]) or not lacking(tx, repository, digest, wanted)
 
 
 def lacking(tx: Transaction, repository: str, digest: Digest, wanted: Sequence[Platform]) -> list[Lack]:

@@ -28,7 +28,9 @@ from homeport.mirror.remaining import Copy
 from homeport.mirror.rules import Rule, followed
 from homeport.mirror.survey import Look, Survey
 from homeport.oci import companions, patterns
+from homeport.oci.digest import Digest
 from homeport.oci.reference import DOCKER_HUB
+from homeport.registry import manifests
 from homeport.registry.registry import Registry
 from homeport.upstreams.upstreams import Upstreams
 
@@ -352,12 +354,17 @@ def hosts(settings: config.Settings) -> dict[str, str]:
 def _here(tx: Transaction, look: Look) -> dict[str, Here]:
     """What is here of the tags that were seen. It came from where it comes from now, or else for the same image."""
     tags = holdings.tags(tx, look.repository)
+    same = {seen.digest for tag, seen in look.seen.items() if tags.get(tag) == seen.digest}
+    # Mostly all of them are whole, which one statement tells.
+    whole = same if manifests.has_all(tx, look.repository, same) else set[Digest]()
     found: dict[str, Here] = {}
-    for tag, seen in look.seen.items():
+    for tag in look.seen:
         digest = tags.get(tag)
         if digest is not None:
-            whole = digest == seen.digest and holdings.is_whole(tx, look.repository, digest, look.rule.platforms)
+            is_whole = digest in whole or (
+                digest in same and holdings.is_whole(tx, look.repository, digest, look.rule.platforms)
+            )
             origin = look.known.get(tag)
             is_its = origin is not None and (origin.source == look.source or origin.image == look.rule.label)
-            found[tag] = Here(digest, whole, origin if is_its else None)
+            found[tag] = Here(digest, is_whole, origin if is_its else None)
     return found

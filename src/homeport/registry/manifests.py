@@ -11,11 +11,12 @@ Holds:
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from homeport import events
+from homeport.db import batches
 from homeport.db.database import Transaction
 from homeport.events import Origin
 from homeport.oci import manifest as oci_manifest
@@ -277,24 +278,35 @@ def take_out(
     )
 
 
-def has_all(tx: Transaction, repository: str, digest: Digest) -> bool:
-    """Whether the repository has the manifest and, at any depth, each single thing that is named.
+def has_all(tx: Transaction, repository: str, digests: Iterable[Digest]) -> bool:
+    """Whether the repository has these manifests and, at any depth, each single thing that they name.
 
     What is never distributed, and the children that a sparse index leaves out, count as lacking.
     """
     repository_id = repositories.find(tx, repository)
-    if repository_id is None or _find_id(tx, repository, digest) is None:
+    return repository_id is not None and all(
+        _lacks_nothing(tx, repository_id, some, marks) for some, marks in batches.of(dict.fromkeys(digests))
+    )
+
+
+def _lacks_nothing(tx: Transaction, repository_id: int, digests: list[Digest], marks: str) -> bool:
+    counted = tx.one(
+        f"SELECT count(*) FROM held_manifests WHERE repository_id = ? AND digest IN ({marks})",  # noqa: S608 (marks only)
+        (repository_id, *digests),
+    )
+    assert counted is not None
+    if counted[0] < len(digests):
         return False
     lacking = tx.one(
-        "WITH RECURSIVE named (digest, role) AS ("
-        "SELECT digest, role FROM manifest_references WHERE repository_id = ? AND manifest = ?"
+        "WITH RECURSIVE named (digest, role) AS ("  # noqa: S608 (marks only)
+        f"SELECT digest, role FROM manifest_references WHERE repository_id = ? AND manifest IN ({marks})"
         " UNION SELECT f.digest, f.role FROM named n"
         " JOIN manifest_references f ON f.repository_id = ? AND f.manifest = n.digest)"
         " SELECT 1 FROM named n WHERE NOT EXISTS"
         " (SELECT 1 FROM held_blobs b WHERE b.repository_id = ? AND b.digest = n.digest)"
         " OR (n.role = ? AND NOT EXISTS"
         " (SELECT 1 FROM manifests m WHERE m.repository_id = ? AND m.digest = n.digest)) LIMIT 1",
-        (repository_id, digest, repository_id, repository_id, Role.CHILD, repository_id),
+        (repository_id, *digests, repository_id, repository_id, Role.CHILD, repository_id),
     )
     return lacking is None
 
