@@ -84,6 +84,7 @@ clean: ## remove what was installed and built here; never ./homeport-data
 	@echo "Installing Homeport into .venv"
 	@$(pip_install) --require-hashes --requirement requirements.lock
 	@$(pip_install) --no-deps --no-build-isolation --editable .
+	@$(python) -m compileall -q src/homeport  # as of every other package: without it, each start compiles it anew
 	@touch $@
 
 .venv/development: requirements-dev.lock .venv/runtime
