@@ -14,6 +14,7 @@ from typing import Final
 
 from homeport.client import copying
 from homeport.client.errors import ClientError, NotFound
+from homeport.client.repository import FetchedManifest
 from homeport.clock import rfc3339
 from homeport.config import settings as config
 from homeport.db.database import DatabaseError, Transaction
@@ -207,23 +208,11 @@ class MirrorRun:
             overwrite=rule.overwrite,
         )
         watching = Watching(destination)
-        digest = copy.digest
-        try:
-            root = await source.get_manifest(digest)
-        except NotFound:
-            # It moved since it was looked at, and upstream drops what no tag names any more.
-            head = await upstream.head_manifest(copy.source_tag)
-            if head is None or head.digest == digest:
-                raise
-            if rule.minimum_age:
-                raise ClientError(f"it moved to {head.digest} just now, which is not old enough") from None
-            digest = head.digest
-            await parts.registry.db.write(remaining.moved, copy.repository, copy.tag, digest)
-            root = await source.get_manifest(digest)
+        root = await self._root(copy, rule, source)
         _check_platforms(root.manifest, rule.platforms)
         await copying.copy(
             source,
-            digest,
+            root.digest,
             destination,
             copy.tag,
             referrers=rule.referrers,
@@ -238,6 +227,20 @@ class MirrorRun:
         self._result.copied += 1
         self._result.bytes += watching.bytes
         return f"{copy.why}; {watching.bytes} bytes came"
+
+    async def _root(self, copy: Copy, rule: Rule, source: UpstreamEnd) -> FetchedManifest:
+        """The manifest that the tag leads to: as it was looked at, or as it is now, where upstream has that no more."""
+        try:
+            return await source.get_manifest(copy.digest)
+        except NotFound:
+            # It moved since it was looked at, and upstream drops what no tag names any more.
+            head = await source.head_manifest(copy.source_tag)
+            if head is None or head.digest == copy.digest:
+                raise
+            if rule.minimum_age:
+                raise ClientError(f"it moved to {head.digest} just now, which is not old enough") from None
+        await self._parts.registry.db.write(remaining.moved, copy.repository, copy.tag, head.digest)
+        return await source.get_manifest(head.digest)
 
     # --- leaving ------------------------------------------------------------------------------------------------
 
