@@ -209,6 +209,23 @@ async def test_what_trickles_too_slowly_to_end_is_given_up(transport: Transport,
         assert len(server.seen) == 1
 
 
+async def test_who_verifies_the_whole_may_begin_in_its_middle(transport: Transport) -> None:
+    async def whole(request: web.Request) -> web.StreamResponse:
+        return await send(request, BLOB.data, len(BLOB.data))
+
+    async with serving(whole) as server:
+        repository = RemoteRepository(Remote(server.host, transport), "team/app")
+        async with repository.open_blob(BLOB.blob, verify=False) as download:
+            got = bytearray(BLOB.data[:1_000_000])
+            while chunk := await download.read(len(got)):
+                got += chunk
+        assert got == BLOB.data
+        assert [seen.headers["Range"] for seen in server.seen if seen.path == PATH] == ["bytes=1000000-"]
+        async with repository.open_blob(BLOB.blob) as download:
+            with pytest.raises(ValueError, match="could not be verified"):
+                await download.read(1)
+
+
 async def test_a_slow_reader_is_not_the_hosts_fault(transport: Transport, clock: QuickClock) -> None:
     async def whole(request: web.Request) -> web.StreamResponse:
         return await send(request, BLOB.data, len(BLOB.data))

@@ -17,12 +17,16 @@ def layer(data: bytes) -> Descriptor:
 
 
 class Upstream:
-    """A blob that comes as far as the test lets it, in chunks of `chunk_bytes`. It counts who opens and closes it."""
+    """A blob that comes as far as the test lets it, in chunks of `chunk_bytes`. It counts who opens and closes it.
+
+    `starts`: where it was first read each time.
+    """
 
     def __init__(self, data: bytes, *, chunk_bytes: int = 65_536, allowed: int | None = None) -> None:
         self.data = data
         self.blob = layer(data)
         self.opened = self.closed = 0
+        self.starts: list[int] = []
         self._chunk_bytes = chunk_bytes
         self._allowed = len(data) if allowed is None else allowed
         self._failure: Exception | None = None
@@ -37,7 +41,9 @@ class Upstream:
             self.closed += 1
 
     async def read(self, position: int) -> bytes:
-        if position == len(self.data):
+        if len(self.starts) < self.opened:
+            self.starts.append(position)
+        if position >= len(self.data):
             return b""
         while position >= self._allowed:
             if self._failure is not None:

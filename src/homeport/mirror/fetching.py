@@ -8,6 +8,7 @@ Holds:
 - What people ask for has turns of its own, so none of it waits until a run's blobs have come from a slow upstream.
 - Who reads gets every byte that they asked for or an error, never fewer. The bytes come from memory to those who keep
   up, and from the store to all others; what is in memory does not grow with the blob or its readers.
+- What broke off goes on where it was, also in another process; if that spoils the blob, it comes once more as a whole.
 - A repository gets a blob for its bytes, which upstream gave to it now, or once to everybody; never because another
   repository holds a digest that a manifest of upstream names.
 """
@@ -23,16 +24,23 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, TypeAlias
 
-from homeport.client.errors import ContentMismatch
+from homeport.client.errors import BadAnswer, ContentMismatch, Refused
 from homeport.client.uploads import Content
 from homeport.db.database import Transaction
 from homeport.events import Origin
 from homeport.mirror import public_blobs
 from homeport.observe import Log
 from homeport.oci.digest import Digest
-from homeport.oci.errors import BlobUnknown, DigestInvalid, Unavailable
+from homeport.oci.errors import (
+    BlobUnknown,
+    BlobUploadUnknown,
+    DigestInvalid,
+    Unavailable,
+    UploadOutOfOrder,
+    UploadTakenOver,
+)
 from homeport.oci.manifest import Descriptor
-from homeport.registry import blobs, uploads
+from homeport.registry import blobs, downloads
 from homeport.registry.blobs import Blob
 from homeport.registry.registry import Registry
 from homeport.storage.blobstore import UNSEEN_BYTES_MAX, StorageError, StoreFull, UploadMissing
@@ -48,6 +56,8 @@ FETCHES_MAX: Final = 1_000
 #: Into how many other repositories one fetch brings its blob.
 REPOSITORIES_MAX: Final = 1_000
 
+#: What upstream answers where it has no byte at the position.
+_NO_SUCH_RANGE: Final = 416
 _STOPPING: Final = "Homeport stops"
 
 OpenBlob: TypeAlias = Callable[[], AbstractAsyncContextManager[Content]]
@@ -116,7 +126,7 @@ class Fetches:
         await self.close()
 
     async def close(self) -> None:
-        """Break off what runs, and refuse what comes after. Nothing stays of a blob that is not whole."""
+        """Break off what runs, and refuse what comes after. The next process goes on with what is worth it."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
@@ -137,8 +147,8 @@ class Fetches:
     ) -> Fetch | Blob:
         """The blob, if the repository has it or gets it without that bytes move; else its fetch, once bytes come.
 
-        `open_blob` opens it at upstream, if no fetch of it runs already, and need not verify it; `shared`: upstream
-        shows it to everybody.
+        `open_blob` opens it at upstream, if no fetch of it runs already, to be read from any position and so without
+        being verified; `shared`: upstream shows it to everybody.
         What goes wrong before the first byte is raised here: errors of the client, and those of any push.
         """
         present = await blobs.find_whole(self._registry, repository, wanted.digest)
@@ -193,13 +203,19 @@ class Fetches:
         if present is not None:  # Perhaps a fetch that ended while this one was being asked for has brought it.
             return present
         async with self._turns[coming.purpose]:
-            await _check_room(registry, coming.wanted)
             begun_at = registry.clock.monotonic()
             blob = await coming.fetch()
         if coming.shared:
             await registry.db.jot(public_blobs.record, digest)
         seconds = round(registry.clock.monotonic() - begun_at, 3)
-        self._log.info("blob.fetched", repository=coming.repository, digest=digest, bytes=blob.size, seconds=seconds)
+        self._log.info(
+            "blob.fetched",
+            repository=coming.repository,
+            digest=digest,
+            bytes=blob.size,
+            resumed_at=coming.resumed_at,
+            seconds=seconds,
+        )
         return blob
 
 
@@ -229,7 +245,11 @@ class _Coming:
         self.refusals: dict[str, Exception] = {}
         self._registry = registry
         self._open_blob = open_blob
-        self._upload = registry.clock.new_id()
+        #: How much of it was here when it began; nobody had verified that.
+        self.resumed_at = 0
+        self._upload = ""
+        #: Why it began anew, if it did.
+        self._spoilt: Exception | None = None
         self._elsewhere: dict[str, Origin] = {}
         self._outcome: asyncio.Future[Blob] = asyncio.get_running_loop().create_future()
         #: Is set, and replaced, whenever there is more to read or the fetch has ended.
@@ -265,7 +285,11 @@ class _Coming:
 
     async def read(self, position: int, stop: int) -> AsyncIterator[bytes]:
         """The bytes from `position` to before `stop`, as they come."""
+        spoilt = self._spoilt
         while position < stop:
+            if self._spoilt is not spoilt:
+                assert self._spoilt is not None
+                raise self._spoilt
             moved, count = self._moved, min(stop - position, CHUNK_BYTES)
             if self._outcome.done():
                 chunk = await self._stored(self._outcome.result(), position, count)
@@ -304,22 +328,47 @@ class _Coming:
     # --- the one who fetches ------------------------------------------------------------------------------------
 
     async def fetch(self) -> Blob:
-        """Bring the bytes here from upstream."""
+        """Bring the bytes here from upstream, going on with what broke off."""
         self.moves_bytes = True
         try:
-            return await uploads.push(
-                self._registry,
-                self.origin,
-                self.repository,
-                self.wanted.digest,
-                self._chunks(),
-                length=self.wanted.size,
-                upload=self._upload,
-                verified=self._release,
-                durable=False,  # A manifest that names it makes it so; what a power cut undoes is fetched again.
+            return await self._bring()
+        except Exception as error:
+            if not self._may_be_better_anew(error):
+                raise
+            self._spoil(error)
+        return await self._bring(anew=True)
+
+    def _may_be_better_anew(self, error: Exception) -> bool:
+        """Whether what it went on with may be why it failed, or is in other hands now."""
+        if isinstance(error, BadAnswer) or (isinstance(error, Refused) and error.status == _NO_SUCH_RANGE):
+            return self.resumed_at > 0
+        return isinstance(error, UploadTakenOver | UploadOutOfOrder | BlobUploadUnknown)
+
+    async def _bring(self, *, anew: bool = False) -> Blob:
+        wanted = self.wanted
+        try:
+            return await downloads.bring(
+                self._registry, self.origin, self.repository, wanted.digest, self, wanted.size, anew=anew
             )
         except DigestInvalid as error:
-            raise ContentMismatch(f"what upstream sends as blob {self.wanted.digest}: {error.detail}") from None
+            raise ContentMismatch(f"what upstream sends as blob {wanted.digest}: {error.detail}") from None
+
+    @property
+    def name(self) -> str:
+        """Bytes that upstream shows to us only never become part of a blob that everybody may have."""
+        return f"{self.wanted.digest}, {self.wanted.size} bytes, {'shared' if self.shared else 'ours'}"
+
+    def begin(self, upload: str, size: int) -> AsyncGenerator[bytes, None]:
+        """What comes behind the first `size` bytes, which can be read from now on, but for the blob's last."""
+        self._upload, self.resumed_at = upload, size
+        self._size = max(0, min(size, self.wanted.size - 1))
+        self._tell()
+        return self._chunks(size)
+
+    def verified(self) -> None:
+        """Let the last bytes go: all of them together have the digest."""
+        self._take(self._last)
+        self._last = b""
 
     async def link_elsewhere(self, blob: Blob) -> None:
         """Link the blob wherever it is waited for. Where that cannot be, only those are told who wait there."""
@@ -343,8 +392,14 @@ class _Coming:
         self._outcome.exception()  # So that asyncio does not report it where all who asked have left.
         self._end()
 
-    async def _chunks(self) -> AsyncGenerator[bytes, None]:
-        position = 0
+    def _spoil(self, error: Exception) -> None:
+        """What came counts for nothing, and whoever has begun to read it is told."""
+        self._spoilt = error
+        self._size, self._last = 0, b""
+        self._end()
+
+    async def _chunks(self, position: int) -> AsyncGenerator[bytes, None]:
+        await _check_room(self._registry, self.wanted.size - position)
         async with self._open_blob() as content:
             while chunk := await content.read(position):
                 position += len(chunk)
@@ -353,11 +408,6 @@ class _Coming:
                 else:
                     self._last = chunk
                 yield chunk
-
-    def _release(self) -> None:
-        """Let the last bytes go: all of them together have the digest."""
-        self._take(self._last)
-        self._last = b""
 
     def _take(self, chunk: bytes) -> None:
         self._tail.append((self._size, chunk))
@@ -383,11 +433,11 @@ async def _linked(registry: Registry, coming: _Coming) -> Blob | None:
     return await blobs.mount(registry, coming.origin, coming.repository, digest, None, readable=_by_everybody)
 
 
-async def _check_room(registry: Registry, wanted: Descriptor) -> None:
-    """Raise `StoreFull` where it would not fit: better before its first byte, when a node can still ask upstream."""
+async def _check_room(registry: Registry, count: int) -> None:
+    """Raise `StoreFull` where so much would not fit: better before it comes, when a node can still ask upstream."""
     space = await registry.blobs.space()
-    if space is not None and space.room_bytes < wanted.size:
-        raise StoreFull(f"{wanted.size} bytes do not fit beside the reserve of the disk (storage.reserve_bytes)")
+    if space is not None and space.room_bytes < count:
+        raise StoreFull(f"{count} bytes do not fit beside the reserve of the disk (storage.reserve_bytes)")
 
 
 def _by_everybody(_tx: Transaction, _repository: str) -> bool:

@@ -14,7 +14,6 @@ Holds:
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -32,16 +31,18 @@ from homeport.storage.blobstore import StorageError, UploadMissing, WrongOffset
 
 
 @dataclass(slots=True)
-class _Known:
-    """What this process remembers of a session: its epoch, and its size where that is certain."""
+class Known:
+    """What this process remembers of an upload: its epoch, and its size where that is certain."""
 
-    #: None: a push in one request that has no row yet.
+    #: None: it has no row yet, as a push in one request.
     epoch: int | None
     #: When its row last said that it moves.
     moved_at: float
     size: int | None = None
     #: How many bytes its row reserves of a quota.
     reserved: int = 0
+    #: What the row that it gets says that it is; None: something that only its own client goes on with.
+    resumable_as: str | None = None
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class _Turn:
 class Sessions:
     """What this process knows of the sessions that it writes to; all of it can be lost without harm."""
 
-    known: dict[str, _Known] = field(default_factory=dict)
+    known: dict[str, Known] = field(default_factory=dict)
     turns: dict[str, _Turn] = field(default_factory=dict)
 
 
@@ -87,17 +88,20 @@ RESERVED_SECONDS = 600.0
 # --- facts ------------------------------------------------------------------------------------------------------
 
 
-def _insert(tx: Transaction, registry: Registry, origin: Origin, repository: str, upload: str) -> None:
+def _insert(
+    tx: Transaction, registry: Registry, origin: Origin, repository: str, upload: str, resumable_as: str | None
+) -> None:
     now = registry.clock.now()
     tx.run(
-        "INSERT INTO uploads (id, repository, actor, epoch, started_at, moved_at) VALUES (?, ?, ?, 1, ?, ?)",
-        (upload, repository, origin.actor, now, now),
+        "INSERT INTO uploads (id, repository, actor, epoch, started_at, moved_at, resumable_as)"
+        " VALUES (?, ?, ?, 1, ?, ?, ?)",
+        (upload, repository, origin.actor, now, now, resumable_as),
     )
 
 
 def _begin(tx: Transaction, registry: Registry, origin: Origin, repository: str, upload: str) -> None:
     quotas.check(tx, registry, repository, None, 1)  # Under a full quota nobody needs to send what will be refused.
-    _insert(tx, registry, origin, repository, upload)
+    _insert(tx, registry, origin, repository, upload, None)
 
 
 def _exists(tx: Transaction, origin: Origin, repository: str, upload: str) -> bool:
@@ -113,6 +117,15 @@ def _take_over(tx: Transaction, registry: Registry, origin: Origin, repository: 
         "UPDATE uploads SET epoch = epoch + 1, moved_at = ?"
         " WHERE id = ? AND repository = ? AND actor = ? RETURNING epoch",
         (registry.clock.now(), upload, repository, origin.actor),
+    )
+    return row[0] if row else None
+
+
+def broken_off(tx: Transaction, origin: Origin, repository: str, resumable_as: str) -> str | None:
+    """The upload of that name that moved last."""
+    row = tx.one(
+        "SELECT id FROM uploads WHERE repository = ? AND actor = ? AND resumable_as = ? ORDER BY moved_at DESC LIMIT 1",
+        (repository, origin.actor, resumable_as),
     )
     return row[0] if row else None
 
@@ -140,7 +153,7 @@ def _move(
     origin: Origin,
     repository: str,
     upload: str,
-    epoch: int | None,
+    known: Known,
     reserved: int,
     digest: Digest | None,
 ) -> str | None:
@@ -149,9 +162,9 @@ def _move(
     If a quota has no room beside what other uploads reserve, it gives the numbers, and the row is gone. So of those
     that do not fit together the others go on.
     """
-    now = registry.clock.now()
+    now, epoch = registry.clock.now(), known.epoch
     if epoch is None:
-        _insert(tx, registry, origin, repository, upload)
+        _insert(tx, registry, origin, repository, upload, known.resumable_as)
         epoch = 1
     if not tx.run(
         "UPDATE uploads SET moved_at = ?, reserved_bytes = ? WHERE id = ? AND epoch = ?",
@@ -225,7 +238,7 @@ async def start(registry: Registry, sessions: Sessions, origin: Origin, reposito
     """Begin a session; its id."""
     registry.check_writable()
     upload = registry.clock.new_id()
-    known = _Known(epoch=1, moved_at=registry.clock.now(), size=0)
+    known = Known(epoch=1, moved_at=registry.clock.now(), size=0)
     await registry.db.jot(_begin, registry, origin, repository, upload)
     _remember(sessions, upload, known)
     return upload
@@ -253,7 +266,7 @@ async def append(
     """
     registry.check_writable()
     async with _turn(registry, sessions, origin, repository, upload) as (_, known):
-        return await _append(registry, origin, repository, upload, known, offset, chunks, None)
+        return await receive(registry, origin, repository, upload, known, offset, chunks, None)
 
 
 async def finish(
@@ -272,10 +285,10 @@ async def finish(
     """
     registry.check_writable()
     async with _turn(registry, sessions, origin, repository, upload) as (turn, known):
-        await _append(registry, origin, repository, upload, known, offset, chunks, digest)
+        await receive(registry, origin, repository, upload, known, offset, chunks, digest)
         turn.receiving = False
         known.size = None
-        blob = await _settle(registry, origin, repository, upload, known.epoch, digest)
+        blob = await settle(registry, origin, repository, upload, known.epoch, digest)
     sessions.known.pop(upload, None)
     return blob
 
@@ -287,32 +300,21 @@ async def push(
     digest: Digest,
     chunks: AsyncIterable[bytes],
     length: int | None = None,
-    upload: str | None = None,
-    verified: Callable[[], None] | None = None,
-    *,
-    durable: bool = True,
 ) -> Blob:
     """A whole blob in one request, of `length` bytes where that is known. Nobody could resume it: it needs no session.
 
-    `upload` is the id, a new one, under which the store has its bytes until then, for those who read them meanwhile; it
-    has a row from its first byte, since a server that starts beside this process discards what has none. `verified` is
-    called once they are known to have the digest, before they are in their place. Raises `QuotaExceeded`, if it can
-    before a byte is received.
+    Raises `QuotaExceeded`, if it can before a byte is received.
     """
     registry.check_writable()
     await registry.db.read(quotas.check, registry, repository, digest, 1 if length is None else length)
-    told_at = registry.clock.now() if upload is None else -math.inf
-    upload = upload or registry.clock.new_id()
-    known = _Known(epoch=None, moved_at=told_at, size=0)
+    upload = registry.clock.new_id()
+    known = Known(epoch=None, moved_at=registry.clock.now(), size=0)
     registry.writing.add(upload)
     try:
-        await _append(registry, origin, repository, upload, known, 0, chunks, digest)
-        return await _settle(registry, origin, repository, upload, known.epoch, digest, verified, durable=durable)
+        await receive(registry, origin, repository, upload, known, 0, chunks, digest)
+        return await settle(registry, origin, repository, upload, known.epoch, digest)
     except BaseException:
-        if known.epoch is not None:
-            with suppress(DatabaseError):  # The row is forgotten later, as every one that does not move.
-                await registry.db.write(_delete, origin, repository, upload)
-        await registry.blobs.cancel(upload)
+        await forget(registry, origin, repository, upload, known)
         raise
     finally:
         registry.writing.discard(upload)
@@ -357,6 +359,23 @@ async def discard_strays(registry: Registry) -> int:
     return count
 
 
+async def take_over(registry: Registry, origin: Origin, repository: str, upload: str) -> Known:
+    """Have the upload, whoever wrote to it before; what is certain of it then. Raises `BlobUploadUnknown`."""
+    now = registry.clock.now()
+    epoch = await registry.db.jot(_take_over, registry, origin, repository, upload)
+    if epoch is None:
+        raise BlobUploadUnknown(upload)
+    return Known(epoch, moved_at=now)
+
+
+async def forget(registry: Registry, origin: Origin, repository: str, upload: str, known: Known) -> None:
+    """End an upload that nobody goes on with, and forget its bytes."""
+    if known.epoch is not None:
+        with suppress(DatabaseError):  # The row is forgotten later, as every one that does not move.
+            await registry.db.write(_delete, origin, repository, upload)
+    await registry.blobs.cancel(upload)
+
+
 async def _nothing() -> AsyncIterator[bytes]:
     return
     yield b""  # What makes it an iterator.
@@ -367,16 +386,17 @@ async def _check_exists(registry: Registry, origin: Origin, repository: str, upl
         raise BlobUploadUnknown(upload)
 
 
-async def _append(
+async def receive(
     registry: Registry,
     origin: Origin,
     repository: str,
     upload: str,
-    known: _Known,
+    known: Known,
     offset: int | None,
     chunks: AsyncIterable[bytes] | None,
     digest: Digest | None,
 ) -> int:
+    """Write a chunk, or all that is left, to the upload, which is to have `digest` then; its new size."""
     present = await registry.blobs.size(upload) if known.size is None else known.size
     if offset is not None and offset != present:
         raise UploadOutOfOrder(f"it has {present} bytes", accepted_bytes=present)
@@ -407,7 +427,7 @@ async def _received(
     origin: Origin,
     repository: str,
     upload: str,
-    known: _Known,
+    known: Known,
     size: int,
     chunks: AsyncIterable[bytes],
     digest: Digest | None,
@@ -423,9 +443,7 @@ async def _received(
             size += len(chunk)
             if (reserves and size - known.reserved >= RESERVATION_BYTES) or _is_old(registry, known):
                 now, reserved = registry.clock.now(), size if reserves else 0
-                refusal = await registry.db.jot(
-                    _move, registry, origin, repository, upload, known.epoch, reserved, digest
-                )
+                refusal = await registry.db.jot(_move, registry, origin, repository, upload, known, reserved, digest)
                 if refusal:
                     raise QuotaExceeded(refusal)
                 known.epoch = known.epoch or 1
@@ -436,7 +454,7 @@ async def _received(
             await chunks.aclose()
 
 
-async def _settle(
+async def settle(
     registry: Registry,
     origin: Origin,
     repository: str,
@@ -498,7 +516,7 @@ async def _take_in(
 @asynccontextmanager
 async def _turn(
     registry: Registry, sessions: Sessions, origin: Origin, repository: str, upload: str
-) -> AsyncIterator[tuple[_Turn, _Known]]:
+) -> AsyncIterator[tuple[_Turn, Known]]:
     """This request's turn at the session, after whoever had it was made to stop."""
     await _check_exists(registry, origin, repository, upload)  # A stranger must not stop whoever has the turn.
     waited = False
@@ -526,25 +544,21 @@ async def _turn(
         turn.over.set()
 
 
-async def _know(registry: Registry, sessions: Sessions, origin: Origin, repository: str, upload: str) -> _Known:
+async def _know(registry: Registry, sessions: Sessions, origin: Origin, repository: str, upload: str) -> Known:
     """What this process knows of the session, having taken it over where that is nothing, or old."""
     known = sessions.known.get(upload)
     if known is None or _is_old(registry, known):
-        now = registry.clock.now()
-        epoch = await registry.db.jot(_take_over, registry, origin, repository, upload)
-        if epoch is None:
-            raise BlobUploadUnknown(upload)
-        known = _Known(epoch, moved_at=now)
+        known = await take_over(registry, origin, repository, upload)
         _remember(sessions, upload, known)
     return known
 
 
-def _is_old(registry: Registry, known: _Known) -> bool:
+def _is_old(registry: Registry, known: Known) -> bool:
     """Whether the row should say again that the upload moves; also after a clock was set back."""
     return not 0 <= registry.clock.now() - known.moved_at < MOVED_SECONDS
 
 
-def _remember(sessions: Sessions, upload: str, known: _Known) -> None:
+def _remember(sessions: Sessions, upload: str, known: Known) -> None:
     sessions.known[upload] = known
     if len(sessions.known) > SESSIONS_MAX:
         sessions.known.pop(next(iter(sessions.known)))
