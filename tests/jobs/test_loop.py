@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
-from typing import Concatenate
+from typing import Any, Concatenate
 
 import pytest
 
 from homeport.db.database import Database, P, T, Transaction
 from homeport.jobs import queue
+from homeport.jobs.queue import Job
 from homeport.jobs.summary import Summary
 from homeport.jobs.work import Run
 from homeport.jobs.worker import STUBBORN_SECONDS
@@ -78,6 +80,66 @@ def test_who_is_told_to_look_more_often_begins_sooner() -> None:
         asked = await shop.ask("work")
         await shop.clock.sleep(0.2)
         assert (await shop.job(asked)).state == "ended"
+        await worker.stop(0)
+        await running
+
+    play(story)
+
+
+def test_who_is_told_that_there_is_work_begins_at_once() -> None:
+    async def story(shop: Shop) -> None:
+        shop.kind("work")
+        worker = shop.worker(look_seconds=60, count=2)
+        running = asyncio.ensure_future(worker.run())
+        await shop.clock.sleep(100)
+        asked = await shop.ask("work")
+        worker.look_now()
+        await shop.clock.sleep(1)
+        assert (await shop.job(asked)).state == "ended"
+        await worker.stop(0)
+        await running
+
+    play(story)
+
+
+def test_what_is_told_while_it_looks_is_not_missed() -> None:
+    async def story(shop: Shop) -> None:
+        shop.kind("work")
+        late: list[Job] = []
+
+        class Late(FailingDatabase):
+            """Answers what was true when it was asked, and then there is a job."""
+
+            async def read(self, fact: Any, *args: Any, **kwargs: Any) -> Any:
+                found = await super().read(fact, *args, **kwargs)
+                if not late:
+                    late.append(await shop.ask("work"))
+                    worker.look_now()
+                return found
+
+        worker = shop.worker(database=Late(shop.database), look_seconds=60)
+        running = asyncio.ensure_future(worker.run())
+        await shop.clock.sleep(1)
+        assert (await shop.job(late[0])).state == "ended"
+        await worker.stop(0)
+        await running
+
+    play(story)
+
+
+def test_those_who_look_take_turns() -> None:
+    async def story(shop: Shop) -> None:
+        shop.kind("work")
+        counted = FailingDatabase(shop.database)
+        times: list[float] = []
+        worker = shop.worker(database=counted, count=4)
+        running = asyncio.ensure_future(worker.run())
+        for _ in range(100):
+            before = len(counted.calls)
+            await shop.clock.sleep(0.1)
+            times += [shop.clock.now()] * (len(counted.calls) - before)
+        gaps = [after - before for before, after in itertools.pairwise(times[8:])]
+        assert max(gaps) < 0.5
         await worker.stop(0)
         await running
 

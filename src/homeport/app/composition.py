@@ -46,8 +46,8 @@ from homeport.secretstore.store import SecretStore, Tell
 
 #: What is known of an upstream and nobody has looked at for so long is forgotten.
 SIGHTINGS_SECONDS = 90 * 86_400.0
-#: How long a run that another process asked for waits at most. Looking costs an idle program 0.3 % of a core.
-LOOK_SECONDS = 0.1
+#: How long a run waits at most that was asked for without the bell of the data folder (`storage/bell.py`).
+LOOK_SECONDS = 0.5
 
 
 @asynccontextmanager

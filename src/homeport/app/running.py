@@ -17,6 +17,7 @@ from homeport.clock import SystemClock
 from homeport.config.environment import process_environment
 from homeport.config.loading import Reading
 from homeport.config.settings import Settings
+from homeport.storage import bell
 from homeport.storage.datafolder import RoleLock
 
 #: How often waiting log lines are written.
@@ -46,6 +47,11 @@ async def run(
         worker = working.Working(program) if WORK in roles else None
         reload = Reload(program, server, reread, locks)
         stopping = _signals(reload)
+        if worker is not None:
+            try:
+                stack.enter_context(bell.hung(settings.data, WORK, program.worker.look_now))
+            except OSError as error:
+                log.warning("bell.missing", error=str(error))
         async with running(
             log,
             every(clock, log, LOG_SECONDS, _flush(program)),

@@ -14,6 +14,7 @@ from homeport.app.loops import every
 from homeport.auth.directory import LoginSettings
 from homeport.auth.logins import Logins
 from homeport.auth.passwords import Passwords
+from homeport.cli.context import WORK
 from homeport.config.errors import ConfigError
 from homeport.config.settings import Settings
 from homeport.config.tree import secret_references
@@ -25,6 +26,7 @@ from homeport.server.api.services import ApiServices
 from homeport.server.application import Application
 from homeport.server.context import Context, Options
 from homeport.server.listener import Certificate, Listener
+from homeport.storage import bell
 
 #: Whoever asked so lately asks again; what cleans up makes small steps meanwhile.
 LATELY_SECONDS = 1.0
@@ -72,6 +74,7 @@ class Server:
                 program.secrets,
                 references=lambda: secret_references(program.settings),
                 draining=lambda: context.draining,
+                call_worker=lambda: bell.ring(program.settings.data, WORK),
             )
         )
         strays = await uploads.discard_strays(registry)

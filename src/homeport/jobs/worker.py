@@ -89,7 +89,7 @@ class _Running:
 class Worker:
     """Takes jobs of these kinds from the queue and runs them, at most `count` at once.
 
-    Each of those looks for work every `look_seconds`, which costs a point read: as often as people want to wait.
+    Each of those looks for work every `look_seconds`, which costs a point read, and when it is told to `look_now`.
 
     `on_end` is called in each transaction in which a job ends, with the job as it is then; it may be called twice for
     one end (a fact may run twice), so it has no effect but through its transaction.
@@ -116,6 +116,8 @@ class Worker:
         self._owner = clock.new_id()
         self._running: dict[int, _Running] = {}
         self._stopping = asyncio.Event()
+        #: Is set, and replaced, when there is a reason to look for work before it is time.
+        self._woken = asyncio.Event()
         self._changed = asyncio.Event()
 
     @property
@@ -150,33 +152,39 @@ class Worker:
     async def run(self) -> None:
         """Run jobs as they come until `stop`, or until it is cancelled, which hands back what runs."""
         async with asyncio.TaskGroup() as loops:
-            for number in range(self._count):  # One after the other, so that a job waits for the next of them only.
+            for number in range(self._count):  # One looks after the other: a job waits for whoever is next.
                 loops.create_task(self._loop(self._look_seconds * number / self._count))
+
+    def look_now(self) -> None:
+        """Look for work at once: somebody has left some."""
+        self._woken.set()
+        self._woken = asyncio.Event()
 
     async def stop(self, seconds: float) -> None:
         """Begin nothing more; let what runs come to its end for so long, then cancel it and hand it back."""
         self._stopping.set()
+        self.look_now()
         await self._idle(seconds)
         for running in self._running.values():
             running.cancel(_Stop.HANDED_BACK)
         await self._idle(STUBBORN_SECONDS)
 
-    async def _loop(self, begins_after: float) -> None:
-        await self._pause(begins_after)
+    async def _loop(self, phase: float) -> None:
         while not self._stopping.is_set():
+            woken = self._woken
             try:
                 if await self.run_one():
                     continue
             except Exception as error:  # noqa: BLE001 (a loop that died would be missed by nobody until it is needed)
                 self._log.error("jobs.failed", error=repr(error), traceback=traceback.format_exc())
-                await self._pause(BEAT_SECONDS)
+                await self._pause(BEAT_SECONDS, self._stopping)
             else:
-                await self._pause(self._look_seconds)
+                await self._pause(self._look_seconds - (self._clock.monotonic() - phase) % self._look_seconds, woken)
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self, seconds: float, end: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):
             async with self._clock.timeout(seconds):
-                await self._stopping.wait()
+                await end.wait()
 
     async def _idle(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

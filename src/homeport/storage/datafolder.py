@@ -193,6 +193,13 @@ def _open_owned(path: Path) -> int:
     return handle
 
 
+def give_to_owner(path: Path) -> None:
+    """What root has made here belongs to the owner of the folder."""
+    if os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.chown(path, folder.st_uid, folder.st_gid, follow_symlinks=False)
+
+
 def _is_free(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -37,6 +37,7 @@ async def test_a_run_from_its_request_to_its_end(world: World) -> None:
     assert started.status == 202
     job = started.json
     assert started.headers["location"] == f"/api/v1/jobs/{job['id']}"
+    assert world.worker_calls == 1
     assert (job["state"], job["actor"], job["address"]) == ("waiting", "robot:cron", ADDRESS)
     assert job["arguments"] == {"deep": [1, {"a": None}]}
     assert (await world.get(started.headers["location"])).json == job
@@ -81,6 +82,7 @@ async def test_one_that_waits_is_cancelled_at_once_and_can_be_asked_for_again(wo
 
     retried = await world.post(f"/api/v1/jobs/{job_id}/retry")
     assert (retried.status, retried.json["arguments"]) == (202, {"a": 1})
+    assert world.worker_calls == 2
     assert retried.headers["location"] == f"/api/v1/jobs/{retried.json['id']}"
     refused = await world.post(f"/api/v1/jobs/{retried.json['id']}/retry")
     assert (refused.status, refused.code) == (409, "CONFLICT")

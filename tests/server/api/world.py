@@ -157,6 +157,8 @@ class World:
             busy=lambda: False,
             environ={},
         )
+        #: How often those who run jobs were told that there is one.
+        self.worker_calls = 0
         #: What the one kind of job does.
         self.work: Work = self._nothing
         kinds = {"housekeeping": Kind("housekeeping", self._run)}
@@ -172,6 +174,7 @@ class World:
                 self.secrets,
                 lambda: self.references,
                 lambda: self.context.draining,
+                self._call_worker,
             )
         )
         self.application = Application(self.context)
@@ -180,6 +183,9 @@ class World:
             "admin": basic("root", "root-password"),
             "user": basic("ada", "ada-password"),
         }
+
+    def _call_worker(self) -> None:
+        self.worker_calls += 1
 
     async def open(self) -> None:
         await self.transport.__aenter__()

@@ -22,6 +22,7 @@ from homeport.jobs.joblog import Line
 from homeport.jobs.queue import Job, JobUnknown, State
 from homeport.jobs.work import FORMS, Form
 from homeport.kinds import JOB_SETTINGS
+from homeport.storage import bell
 from homeport.storage.datafolder import DataFolder
 
 #: How often is looked whether something has happened. It costs a point read.
@@ -136,6 +137,7 @@ class LocalAdministration(Administration):
             forms = (await self._work()).kinds
         origin = self._context.origin
         job = await opened.database.write(administration.request, self._clock, forms, kind, origin, arguments)
+        bell.ring(opened.folder.path, WORK)
         if attend:
             self._attended[job.id] = asyncio.create_task(self._attend(job))
         return job.told()
@@ -182,7 +184,9 @@ class LocalAdministration(Administration):
         return job.told()
 
     async def again(self, job_id: int) -> Told:
-        job = await (await self._database()).write(administration.again, self._clock, self._context.origin, job_id)
+        opened = await self._open()
+        job = await opened.database.write(administration.again, self._clock, self._context.origin, job_id)
+        bell.ring(opened.folder.path, WORK)
         return job.told()
 
     # --- the audit log ------------------------------------------------------------------------------------------

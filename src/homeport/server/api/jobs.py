@@ -42,6 +42,7 @@ async def start(call: Call[Nothing, RunRequest]) -> Document:
         )
     except JobError as error:
         raise _refusal(error) from None
+    services.call_worker()
     return _begun(job)
 
 
@@ -72,7 +73,9 @@ async def cancel(call: Call[JobId, Nothing]) -> Document:
 
 async def retry(call: Call[JobId, Nothing]) -> Document:
     """POST /jobs/{id}/retry."""
-    return _begun(await _changed(call, administration.again))
+    job = await _changed(call, administration.again)
+    call.services.call_worker()
+    return _begun(job)
 
 
 class _Follower:

@@ -29,3 +29,5 @@ class ApiServices:
     references: Callable[[], Iterable[tuple[str, SecretReference]]]
     #: Whether the server finishes what it has and takes nothing new: then streams end.
     draining: Callable[[], bool]
+    #: Have whoever runs jobs look for work at once.
+    call_worker: Callable[[], None]
