@@ -28,7 +28,8 @@ graces, without the pauses that it makes for requests; theirs runs alone, since 
 
 What is mirrored and pulled through lies in a docker-registry on loopback, whose log says what it was asked. A run is
 the command that a person types, from its start to its end: `homeport mirror run` beside a Homeport that is up, without
-referrers; `skopeo sync --all --preserve-digests` of all repositories; `regsync once`, {parallel} at once. Each peer
+referrers; `skopeo sync --all --preserve-digests` of all repositories; `regsync once`. Ours and regsync ask for
+{at_once} things at once, and skopeo for as many as it always does. Each peer
 fills a docker-registry. Images are pulled by skopeo into a folder; a crowd is that of one client's connections.
 """
 QUICK = """
@@ -54,7 +55,7 @@ def conditions(bench: Bench) -> str:
         cores=os.cpu_count(),
         filesystem=filesystem(bench.folder),
         rounds=bench.rounds,
-        parallel=mirrors.REGSYNC_PARALLEL,
+        at_once=mirrors.AT_ONCE,
     )
     return text + QUICK if bench.size is rounds.QUICK else text
 
