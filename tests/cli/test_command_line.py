@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from collections.abc import Iterable
 
 from homeport.cli.main import FAMILIES, build
 from homeport.cli.output import cell, printable
 from tests.cli.tools import COMMAND, CommandLine, clean_environment
+from tests.support.processes import Homeport
 
 
 def test_help_names_every_verb(cli: CommandLine) -> None:
@@ -31,23 +33,39 @@ def test_a_first_word_brings_its_verbs_and_no_others() -> None:
     assert [verb.name for verb in build("what")[1].all] == every
 
 
-def test_a_verb_that_only_asks_does_not_import_what_it_does_not_need(cli: CommandLine) -> None:
-    """So it starts in a third of the time. Whoever imports such a thing at the top of a module sees it here."""
-    slow = {"aiohttp", "homeport.client.transport", "homeport.secretstore.store", "homeport.mirror.run", "granian"}
-    cli.run("user", "add", "ada", "--generate")
+SLOW = ("aiohttp", "granian", "homeport.client.transport", "homeport.mirror.run", "homeport.secretstore.store")
+
+
+def imported(cli: CommandLine, words: str, modules: Iterable[str]) -> list[str]:
+    """Which of the modules the verb imports."""
     program = f"""if True:
         import sys
         from homeport.__main__ import DOORS
         from homeport.cli.main import run
-        run(sys.argv[1:], DOORS)
-        print(*sorted({slow} & sys.modules.keys()), file=sys.stderr)
+        code = run(sys.argv[1:], DOORS)
+        print(code, *sorted({set(modules)} & sys.modules.keys()), file=sys.stderr)
     """
+    command = [sys.executable, "-c", program, *words.split()]
+    told = subprocess.run(command, cwd=cli.folder, env=clean_environment(), capture_output=True, text=True, check=False)
+    code, *found = told.stderr.splitlines()[-1].split()
+    assert code == "0", told.stderr
+    return found
+
+
+def test_a_verb_that_only_asks_does_not_import_what_it_does_not_need(cli: CommandLine) -> None:
+    """So it starts in a third of the time. Whoever imports such a thing at the top of a module sees it here."""
+    cli.run("user", "add", "ada", "--generate")
     for words in ("jobs list", "jobs run housekeeping --detach", "mirror status", "repo list", "config show", "events"):
-        command = [sys.executable, "-c", program, *words.split()]
-        told = subprocess.run(
-            command, cwd=cli.folder, env=clean_environment(), capture_output=True, text=True, check=False
-        )
-        assert told.stderr.splitlines()[-1:] == [""], (words, told.stderr)
+        assert imported(cli, words, SLOW) == [], words
+
+
+def test_a_verb_beside_a_server_does_not_build_the_settings(homeport: Homeport) -> None:
+    """So it is over in a tenth of a second: the server has read them, and says which database it works on."""
+    homeport.start(verb="up")
+    slow = (*SLOW, "pydantic", "yaml", "rich.progress", "importlib.metadata", "homeport.registry.manifests")
+    place = f"--data {homeport.data} --config {homeport.folder / 'homeport.yaml'}"
+    for words in ("jobs list", "mirror run", "jobs run housekeeping", "events"):
+        assert imported(CommandLine(homeport.folder), f"{words} {place}", slow) == [], words
 
 
 def test_what_is_no_verb_is_wrong_usage(cli: CommandLine) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from aiohttp import web
 
-from homeport.client.copying import NESTING_MAX, CopyReport, Observer, copy
+from homeport.client.copying import CopyReport, Observer, copy
 from homeport.client.errors import BadAnswer, ContentMismatch, CopyFailed, NotFound
 from homeport.client.remote import Remote
 from homeport.client.repository import RemoteRepository
@@ -14,7 +14,7 @@ from homeport.client.transport import Transport
 from homeport.client.uploads import Outcome
 from homeport.oci import mediatype
 from homeport.oci.digest import Digest, new_hasher
-from homeport.oci.manifest import Descriptor, Role
+from homeport.oci.manifest import INDEX_DEPTH_MAX, Descriptor, Role
 from tests.client.images import Factory, Image, descriptor, make, pull, push
 from tests.client.memory import MemoryRegistry
 from tests.client.servers import DockerRegistry, LittleServer, serving
@@ -258,12 +258,12 @@ async def test_indexes_nested_too_deep_and_doubled_at_each_level(memory: Memory,
     factory = Factory()
     image = factory.image()
     # 2^n ways through it, but each index is read once; and past a depth none is.
-    for _ in range(NESTING_MAX + 2):
+    for _ in range(INDEX_DEPTH_MAX + 2):
         image = factory.index([image, image])
         hold(made, image)
     with pytest.raises(BadAnswer, match="deeper"):
         await copy(source, image.digest, destination, "1.0")
-    assert len(server.paths("GET")) < 2 * NESTING_MAX
+    assert len(server.paths("GET")) < 2 * INDEX_DEPTH_MAX
 
 
 async def test_a_large_blob_does_not_pass_through_memory_whole(transport: Transport) -> None:

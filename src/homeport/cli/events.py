@@ -32,16 +32,14 @@ def add(verbs: Verbs) -> None:
     )
     parser.add_argument("--follow", action="store_true", help="go on with what happens, until Ctrl-C")
     parser.add_argument("--since", metavar="DURATION", type=duration, help="from so long ago on, such as 1h or 7d")
-    parser.add_argument(
-        "--kind", metavar="PATTERN", type=event_kind, default="*", help="only of this kind, such as 'tag.*'"
-    )
+    parser.add_argument("--kind", metavar="PATTERN", type=event_kind, help="only of this kind, such as 'tag.*'")
     parser.add_argument("--repository", metavar="PATTERN", type=repositories, help="only of these, such as 'team/**'")
     parser.add_argument("--limit", metavar="N", type=positive, help="at most so many of what has happened")
 
 
 async def print_events(context: Context) -> int:
     arguments, output = context.arguments, context.output
-    search = Search(arguments.kind, arguments.repository)
+    search = Search(arguments.kind or "*", arguments.repository)
     one_document = output.as_json and not arguments.follow
     collected: list[Told] = []
     position = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from homeport.cli.context import Context
 from homeport.cli.jobs import failure_lines, say_if_loaded_otherwise
@@ -10,24 +11,27 @@ from homeport.cli.mirror_told import copy_told, departure_told, pulls_left, quot
 from homeport.cli.output import CommandError, Exit, format_time
 from homeport.jobs import queue
 from homeport.jobs.queue import Job
-from homeport.mirror import brake, exporting, job, keeping, origins, remaining, rules
+from homeport.mirror import brake, exporting, keeping, origins, remaining, rules
 from homeport.mirror.brake import BrakeError, Stopped
 from homeport.mirror.plan import Departure
 from homeport.mirror.remaining import Copy
 from homeport.upstreams import quotas
 from homeport.upstreams.quotas import Standing
 
+#: The kind of job that a run is.
+_KIND: Final = "mirror"
+
 
 async def status(context: Context) -> int:
     settings = context.settings()
     async with context.registry(settings) as registry:
-        runs = await registry.db.read(queue.listed, kind=job.NAME, limit=1)
+        runs = await registry.db.read(queue.listed, kind=_KIND, limit=1)
         behind = await registry.db.read(remaining.every)
         stopped = [each for each in await registry.db.read(brake.stopped) if each.released_at is None]
         marked = await registry.db.read(origins.leaving)
         left = await registry.db.read(quotas.every)
     going = rules.marked(settings.mirror, marked, context.clock.now())
-    say_if_loaded_otherwise(context, context.loaded_otherwise(settings, job.NAME))
+    say_if_loaded_otherwise(context, context.loaded_otherwise(settings, _KIND))
     last = runs[0] if runs else None
     if not context.output.as_json:
         for line in _status_lines(last, behind, stopped, going, left, context.clock.now()):

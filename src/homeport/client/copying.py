@@ -23,13 +23,11 @@ from homeport.client.repository import FetchedManifest
 from homeport.client.uploads import Content, Outcome
 from homeport.oci import mediatype
 from homeport.oci.digest import Digest
-from homeport.oci.manifest import Descriptor, Manifest
+from homeport.oci.manifest import INDEX_DEPTH_MAX, Descriptor, Manifest
 
 #: Blobs, or requests for manifests, that are on their way at once.
 AT_ONCE = 4
 
-#: An index within an index within …: deeper is no image but a trap.
-NESTING_MAX = 8
 MANIFESTS_MAX = 10_000
 MANIFEST_BYTES_MAX = 32 * 1024 * 1024
 
@@ -181,7 +179,7 @@ class _Contents:
         """Adds manifests with all that they name, and reads the children of indexes."""
         found = [root for root in roots if root.digest not in self._manifests]
         self._roots += [root.digest for root in found]
-        for _ in range(NESTING_MAX):
+        for _ in range(INDEX_DEPTH_MAX):
             for manifest in found:
                 self._keep(manifest)
             children = {child.digest: child for manifest in found for child in self._children(manifest)}
@@ -189,7 +187,7 @@ class _Contents:
             if not wanted:
                 return
             found = [manifest for manifest in await _in_parallel(self._read, wanted) if manifest is not None]
-        raise BadAnswer(f"{self._roots[0]} nests indexes deeper than {NESTING_MAX}")
+        raise BadAnswer(f"{self._roots[0]} nests indexes deeper than {INDEX_DEPTH_MAX}")
 
     async def add_referrers(self) -> list[tuple[str, FetchedManifest]]:
         """Adds what refers to anything that was added, and again to that. The tags of cosign that belong to it."""

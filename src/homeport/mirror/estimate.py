@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from homeport.client.copying import NESTING_MAX
 from homeport.db.database import Transaction
 from homeport.mirror import read_ahead
 from homeport.mirror.holdings import wanted_children
@@ -15,7 +14,7 @@ from homeport.mirror.remaining import Copy
 from homeport.mirror.rules import Rule
 from homeport.oci import manifest as oci_manifest
 from homeport.oci.digest import Digest
-from homeport.oci.manifest import Manifest
+from homeport.oci.manifest import INDEX_DEPTH_MAX, Manifest
 from homeport.registry import blobs, manifests
 from homeport.registry.registry import Registry
 from homeport.upstreams.upstreams import Purpose, Upstreams
@@ -58,7 +57,7 @@ class Estimate:
         return cost
 
     async def _add(self, cost: Cost, copy: Copy, rule: Rule, digest: Digest, depth: int) -> None:
-        if depth > NESTING_MAX or not cost.meet(digest):
+        if depth > INDEX_DEPTH_MAX or not cost.meet(digest):
             return
         known = await self._registry.db.read(_known, copy.repository, digest)
         if known is None and not self._reads:

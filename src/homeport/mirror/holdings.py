@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from homeport.client.copying import NESTING_MAX
 from homeport.db import batches
 from homeport.db.database import Transaction
 from homeport.mirror import origins
 from homeport.oci import manifest as oci_manifest
 from homeport.oci import platforms as oci_platforms
 from homeport.oci.digest import Digest
-from homeport.oci.manifest import Descriptor, Manifest
+from homeport.oci.manifest import INDEX_DEPTH_MAX, Descriptor, Manifest
 from homeport.oci.platforms import Platform
 from homeport.registry import manifests
 
@@ -77,7 +76,7 @@ def lacking(tx: Transaction, repository: str, digest: Digest, wanted: Sequence[P
     """
     found: dict[Lack, None] = {}
     level, seen = [digest], {digest}
-    for _ in range(NESTING_MAX + 1):
+    for _ in range(INDEX_DEPTH_MAX + 1):
         deeper: list[Digest] = []
         for each in level:
             row = tx.one(

@@ -22,6 +22,8 @@ from homeport.oci.errors import DigestInvalid, ManifestInvalid
 
 #: An index or manifest that names more than this is not an image but an attempt to make somebody walk it.
 REFERENCES_MAX = 4_096
+#: An index within an index within …: deeper is no image but a trap.
+INDEX_DEPTH_MAX = 8
 #: JSON nested deeper than this is refused before it is decoded: decoders recurse.
 NESTING_MAX = 32
 #: JSON with more values and brackets than this is refused before it is decoded: it is no manifest, but work. That is
