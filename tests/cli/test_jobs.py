@@ -15,6 +15,7 @@ from homeport.jobs.work import Run, Temporary
 from homeport.kinds import Outcome
 from tests.cli.doors import doors
 from tests.cli.tools import CommandLine, Terminal, clean_environment
+from tests.http.watching import eventually
 from tests.support.processes import Homeport
 from tests.support.source import ROOT
 
@@ -136,7 +137,7 @@ def test_a_worker_that_runs_on_the_folder_does_it(homeport: Homeport) -> None:
     cli = CommandLine(homeport.folder)
     told = cli.run("jobs", "run", "housekeeping", "--json", "--data", str(homeport.data))
     assert told.json["outcome"] == "success"
-    assert "job.started" in homeport.log
+    assert eventually(lambda: "job.started" in homeport.log)
 
 
 def test_ctrl_c_cancels_what_runs_here(here: CommandLine) -> None:

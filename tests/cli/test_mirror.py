@@ -15,6 +15,7 @@ from homeport.testing import images
 from homeport.testing.images import Image
 from tests.cli import upstreams
 from tests.cli.tools import CommandLine
+from tests.http.watching import eventually
 from tests.mirror import faults
 from tests.mirror.artifacts import Artifacts
 from tests.mirror.upstream import Kind, Quota, Upstream
@@ -388,7 +389,7 @@ def test_beside_a_running_server_its_worker_does_it(
     words = ("--data", str(homeport.data))
     assert "a run would copy 1 image, for at least 1 pull\n" in cli.run("mirror", "plan", *words).out
     assert cli.run("mirror", "run", *words, "--json").json["summary"]["counts"]["copied"] == 1
-    assert "job.started" in homeport.log
+    assert eventually(lambda: "job.started" in homeport.log)
     assert cli.run("tag", "list", "app", *words, "--json").json[0]["digest"] == image.digest
     assert "last run: job 1: success at 20" in cli.run("mirror", "status", *words).out
 
