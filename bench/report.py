@@ -29,8 +29,8 @@ graces, without the pauses that it makes for requests; theirs runs alone, since 
 What is mirrored and pulled through lies in a docker-registry on loopback, whose log says what it was asked. A run is
 the command that a person types, from its start to its end: `homeport mirror run` beside a Homeport that is up, without
 referrers; `skopeo sync --all --preserve-digests` of all repositories; `regsync once`. Ours and regsync ask for
-{at_once} things at once, and skopeo for as many as it always does. Each peer
-fills a docker-registry. Images are pulled by skopeo into a folder; a crowd is that of one client's connections.
+{at_once} things at once, and skopeo for as many as it always does. Each peer fills a docker-registry. Images are pulled
+by skopeo into a folder; a crowd is that of one client's connections.
 """
 QUICK = """
 --quick: much less work than the lines say. It shows that everything runs; the figures mean nothing.

@@ -99,7 +99,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "client/engines.py": ("network",),  # The one door to container engines, most of which are local sockets.
     "client/programs.py": ("processes",),  # The one door to other programs.
     "server/listener.py": ("network", "time"),  # Granian on a real socket: nothing of it runs in a simulation.
-    "config/": ("environment",),  # The one door to it.
+    "config/environment.py": ("environment",),  # The one door to it.
     # A process of its own, started by client/programs.py, whose libraries take proxy and authorities from there only.
     "notify/apprise_child.py": ("environment", "network", "disk", "terminal"),
     "app/": ("processes", "terminal"),  # Signals, and the stream that the log is written to.

@@ -47,7 +47,7 @@ def test_of_a_file_that_is_not_there_the_settings_tell(tmp_path: Path) -> None:
     assert data_folder(tmp_path / "none.yaml", {}) is None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([*VALUES, None]), st.sampled_from([*(each for each in VALUES if "\0" not in each), None]))
 def test_it_is_never_another_one_than_that_of_the_settings(
     tmp_path: Path, in_file: str | None, in_environment: str | None

@@ -12,7 +12,7 @@ from homeport import administration
 from homeport.client.settings import ClientSettings
 from homeport.client.transport import Transport
 from homeport.clock import SystemClock
-from homeport.config import settings as config
+from homeport.config.settings import Secrets, Settings
 from homeport.db.database import Transaction
 from homeport.events import Event
 from homeport.jobs import joblog, queue, work
@@ -50,7 +50,7 @@ class Mirroring(World):
 
     def __init__(self, folder: Path, database: Path | None = None) -> None:
         self.data = folder
-        self.settings = config.Settings(data=folder)
+        self.settings = Settings(data=folder)
         self.may_delete = True
         self.said = io.StringIO()
         self.folder = folder
@@ -72,7 +72,7 @@ class Mirroring(World):
         async def tell(kind: str, reason: str) -> None:
             del kind, reason
 
-        secrets = SecretStore(self.clock, environ or {}, transport, settings=config.Secrets(), tell=tell)
+        secrets = SecretStore(self.clock, environ or {}, transport, settings=Secrets(), tell=tell)
         self.upstreams = Upstreams(self.registry.db, self.clock, transport, secrets, self.settings.upstreams)
         self.fetches = await self._stack.enter_async_context(Fetches(self.registry, log))
         self.parts = Parts(
@@ -100,7 +100,7 @@ class Mirroring(World):
     def configure(self, *images: Mapping[str, Any], upstreams: Mapping[str, Any] | None = None, **mirror: Any) -> None:
         """From now on mirror these images. `referrers` are off where an image does not say so."""
         listed = [{"referrers": False, **image} for image in images]
-        self.settings = config.Settings.model_validate(
+        self.settings = Settings.model_validate(
             {"data": str(self.data), "mirror": {"images": listed, **mirror}, "upstreams": dict(upstreams or {})}
         )
         if hasattr(self, "upstreams"):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from homeport.config.document import Document
@@ -209,6 +210,7 @@ _IMAGES = st.fixed_dictionaries(
 )
 
 
+@limits(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(_IMAGES, max_size=4, unique_by=lambda image: image.get("name", image["source"])),
     st.fixed_dictionaries({}, optional={"follow": st.booleans(), "dropped": _GRACES, "schedule": st.just("@daily")}),

@@ -44,8 +44,8 @@ from homeport.registry import quotas
 from homeport.registry.registry import Registry
 from homeport.secretstore.store import SecretStore, Tell
 
-#: What is known of an upstream and nobody has looked at for so long is forgotten.
-SIGHTINGS_SECONDS = 90 * 86_400.0
+#: What is known of an upstream and nothing has needed for so long is forgotten.
+UNNEEDED_SECONDS = 90 * 86_400.0
 #: How long a run waits at most that was asked for without the bell of the data folder (`storage/bell.py`).
 LOOK_SECONDS = 0.5
 
@@ -306,8 +306,8 @@ def _prunes(settings: Settings) -> dict[str, tuple[Prune, float]]:
         "jobs": (queue.prune, keep.keep_jobs),
         "deliveries": (deliveries.prune, keep.keep_deliveries),
         "tokens": (tokens.prune, 0.0),
-        "sightings": (sightings.prune, SIGHTINGS_SECONDS),
-        "upstream_lists": (sightings.prune_lists, SIGHTINGS_SECONDS),
-        "image_times": (ages.prune, SIGHTINGS_SECONDS),
+        "sightings": (sightings.prune, UNNEEDED_SECONDS),
+        "upstream_lists": (sightings.prune_lists, UNNEEDED_SECONDS),
+        "image_times": (ages.prune, UNNEEDED_SECONDS),
         "read_manifests": (read_ahead.prune, read_ahead.KEPT_SECONDS),
     }

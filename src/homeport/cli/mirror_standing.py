@@ -1,4 +1,7 @@
-"""How the mirror stands: the last run, what is behind, what goes, what quotas are left; and the release of a brake."""
+"""How the mirror stands: the last run, what is behind, what goes, what quotas are left; its export; a brake's release.
+
+No upstream is asked, so the kind of a run is named here: to import `mirror.job` takes longer than to look.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Reading a blob from another registry: resumed when the connection is cut, verified before its last byte is passed on.
 
 Holds: `read` gives the bytes of the blob or raises; never more than its size, and never its last bytes unless all of
-them together have its digest, or whoever reads looks at that. What is in memory does not grow with the blob.
+them together have its digest. Who verifies that (`verify=False`) may begin anywhere. What is in memory does not grow
+with the blob.
 """
 
 from __future__ import annotations
@@ -50,8 +51,7 @@ class BlobDownload:
         self._retries = Retries(remote.transport.clock, remote.patience)
 
     async def read(self, position: int) -> bytes:
-        """The next bytes at `position`, nothing at the end. May go back to an earlier position, but never skip ahead,
-        unless somebody else verifies them."""
+        """The next bytes at `position`, nothing at the end. It may go back, but skip nothing where this verifies."""
         if self._hasher is not None and position > self._read_bytes:
             raise ValueError("a blob is read from its beginning; what is skipped could not be verified")
         if position >= self.blob.size:

@@ -289,7 +289,7 @@ class Mirror(Section):
         KEEP, "What happens to tags of an image that 'images' names no more: keep, or {remove_after: 14d}.", live=True
     )
     export: FilePath | None = setting(
-        None, "Where each run writes what is mirrored; beside the data folder unless it is set.", live=True
+        None, "Where each run writes what is mirrored and followed; beside the data folder unless it is set.", live=True
     )
     images: Annotated[tuple[MirroredImage, ...], AfterValidator(_name_once)] = setting(
         (), "The repositories that are mirrored.", live=True

@@ -89,7 +89,7 @@ class _Running:
 class Worker:
     """Takes jobs of these kinds from the queue and runs them, at most `count` at once.
 
-    Each of those looks for work every `look_seconds`, which costs a point read, and when it is told to `look_now`.
+    It looks for work when it is told to `look_now`, and else up to `count` times in `look_seconds`, each a point read.
 
     `on_end` is called in each transaction in which a job ends, with the job as it is then; it may be called twice for
     one end (a fact may run twice), so it has no effect but through its transaction.

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
+from homeport.db import batches
 from homeport.db.database import Transaction
 from homeport.mirror import read_ahead
 from homeport.mirror.holdings import wanted_children
@@ -20,7 +21,6 @@ from homeport.upstreams.upstreams import UpstreamRepository
 #: The configuration of an image is a small document.
 CONFIG_BYTES_MAX = 1024 * 1024
 _NESTING_MAX = 4
-_BATCH = 100
 #: That an age was needed is written again after so long only, so that a quiet night costs no writes.
 _RENEWAL_SECONDS = 7 * 86_400.0
 
@@ -84,11 +84,10 @@ def prune(tx: Transaction, before: float, limit: int = 1_000) -> int:
 
 
 def _times(tx: Transaction, digests: Iterable[Digest], now: float) -> tuple[dict[Digest, float], list[Digest]]:
-    """When the images of these digests were made, of those that were read; and of which their use is to be noted."""
-    wanted, found, stale = list(digests), {}, []
-    for first in range(0, len(wanted), _BATCH):
-        some = wanted[first : first + _BATCH]
-        marks = ",".join("?" * len(some))
+    """When the images of these digests were made, of those that were read; and whose use is to be noted again."""
+    found: dict[Digest, float] = {}
+    stale: list[Digest] = []
+    for some, marks in batches.of(digests):
         sql = f"SELECT digest, created_at, used_at FROM image_times WHERE digest IN ({marks})"  # noqa: S608
         for text, created_at, used_at in tx.all(sql, some):
             digest = Digest(text)

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from homeport.config import mirroring as config
 from homeport.config.document import BYTES_MAX, NODES_MAX, Document, DocumentError
+from homeport.config.mirroring import Mirror
 from homeport.mirror import plan, rules
 from homeport.mirror.addresses import Source
 from homeport.mirror.origins import TagOrigin
@@ -46,7 +46,7 @@ _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 class Export:
     """The file in the making: what the configuration says, and what is added to it."""
 
-    def __init__(self, mirror: config.Mirror) -> None:
+    def __init__(self, mirror: Mirror) -> None:
         self._said = _said(mirror)
         self._skip = mirror.skip
         self._rules = {rule.label: rule for rule in rules.of(mirror)}

@@ -20,8 +20,8 @@ from homeport.registry.registry import Registry
 from homeport.registry.retention import why_protected
 from homeport.registry.tags import Tag
 
-#: What a removal says where the tag is gone or is somebody's now, or came anew while the run went on.
-NOT_OURS: Final = "it is not what was copied any more"
+#: What a removal says where the tag is gone or somebody's now, and where it came anew while the run went on.
+_NOT_OURS: Final = "it is not what was copied any more"
 _CHANGED: Final = "it changed meanwhile"
 
 
@@ -38,7 +38,7 @@ def mark(tx: Transaction, found: Departures) -> None:
 def why_stays(tx: Transaction, registry: Registry, departure: Departure) -> str | None:
     """Why the tag stays although its grace is over; None: it goes."""
     copied = _copied(tx, departure.origin)
-    return NOT_OURS if copied is None else _why_kept(tx, registry, departure.origin, *copied)
+    return _NOT_OURS if copied is None else _why_kept(tx, registry, departure.origin, *copied)
 
 
 def remove(tx: Transaction, registry: Registry, origin: Origin, departure: Departure) -> str | None:
@@ -50,7 +50,7 @@ def remove(tx: Transaction, registry: Registry, origin: Origin, departure: Depar
     copied = _copied(tx, ours)
     if copied is None:
         origins.forget(tx, ours.repository, ours.tag)
-        return NOT_OURS
+        return _NOT_OURS
     repository_id, tag = copied
     if (why := _why_kept(tx, registry, ours, repository_id, tag)) is not None:
         return why

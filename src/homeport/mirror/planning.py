@@ -15,7 +15,7 @@ from typing import Final
 
 from homeport.client.errors import ClientError
 from homeport.clock import rfc3339
-from homeport.config import settings as config
+from homeport.config.settings import Settings
 from homeport.db.database import Transaction
 from homeport.jobs.summary import Failure
 from homeport.mirror import addresses, adoption, holdings, origins, plan
@@ -106,7 +106,7 @@ class Planner:
         self,
         registry: Registry,
         upstreams: Upstreams,
-        settings: config.Settings,
+        settings: Settings,
         answering: Answering | None = None,
         *,
         quiet: bool,
@@ -341,7 +341,7 @@ class Planner:
         return origin.repository in self._unsure or any(rule.brings(origin) for rule in self._unlisted)
 
 
-def hosts(settings: config.Settings) -> dict[str, str]:
+def hosts(settings: Settings) -> dict[str, str]:
     """The upstreams that the operator wrote down, and Docker Hub, by their folders."""
     named = {DOCKER_HUB, *settings.upstreams, *settings.cache.upstreams}
     named |= {image.source.partition("/")[0] for image in settings.mirror.images}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from homeport.config import mirroring as config
-from homeport.config.mirroring import MirroredImage, TagSelection
+from homeport.config.mirroring import Mirror, MirroredImage, TagSelection
 from homeport.mirror import addresses
 from homeport.mirror.addresses import Source
 from homeport.mirror.origins import TagOrigin
@@ -72,7 +71,7 @@ class Rule:
         return self.means(origin.source) and self.place(origin.source) == origin.repository
 
 
-def of(mirror: config.Mirror) -> list[Rule]:
+def of(mirror: Mirror) -> list[Rule]:
     """The images of the configuration, in its order."""
     return [_rule(image, mirror.dropped) for image in mirror.images]
 
@@ -82,13 +81,13 @@ def named(rules: Iterable[Rule], name: str) -> list[Rule]:
     return [rule for rule in rules if name in (rule.label, f"{rule.host}/{rule.repositories}")]
 
 
-def followed(mirror: config.Mirror, source: Source, repository: str) -> Rule:
+def followed(mirror: Mirror, source: Source, repository: str) -> Rule:
     """What holds for a repository of ours that is followed."""
     grace = Grace(gone_upstream=mirror.gone_upstream)
     return Rule(FOLLOWED, source.host, source.repository, repository, None, grace=grace)
 
 
-def marked(mirror: config.Mirror, origins: Iterable[TagOrigin], now: float) -> list[Departure]:
+def marked(mirror: Mirror, origins: Iterable[TagOrigin], now: float) -> list[Departure]:
     """When the tags go that runs have marked, by what the configuration says now."""
     by_label = {rule.label: rule.grace for rule in of(mirror)}
     unnamed = Grace(gone_upstream=mirror.gone_upstream, dropped=mirror.dropped)

@@ -16,7 +16,7 @@ from homeport.client import copying
 from homeport.client.errors import ClientError, NotFound
 from homeport.client.repository import FetchedManifest
 from homeport.clock import rfc3339
-from homeport.config import settings as config
+from homeport.config.settings import Settings
 from homeport.db.database import DatabaseError, Transaction
 from homeport.events import SYSTEM, Origin
 from homeport.jobs.summary import Failure, shortened
@@ -61,7 +61,7 @@ class Parts:
     publicity: Publicity
     #: Whether anything may be removed: the time can be believed.
     may_delete: Callable[[], Awaitable[bool]]
-    settings: Callable[[], config.Settings]
+    settings: Callable[[], Settings]
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Upload sessions: blobs that are coming. Owns the table `uploads`.
+"""Uploads: blobs that are coming, most of them in sessions of a client. Owns the table `uploads`.
 
 Holds:
 - Where a session stands is what the blob store has of it; so it can be resumed after a restart.
@@ -9,6 +9,8 @@ Holds:
 - What an upload receives is reserved of the quotas of its repository, until it ends or its request breaks off.
 - `moved_at` is true to about a minute for whatever grows, also in the middle of a request that lasts for hours, and
   for a push in one request, which gets its row when it has lasted that long. Cleanups rely on it.
+- What `downloads` brings is received and settled as what a client pushes is. Its row says what it is
+  (`resumable_as`), and nobody goes on with it who does not bring the same.
 """
 
 from __future__ import annotations
@@ -122,7 +124,7 @@ def _take_over(tx: Transaction, registry: Registry, origin: Origin, repository: 
 
 
 def broken_off(tx: Transaction, origin: Origin, repository: str, resumable_as: str) -> str | None:
-    """The upload of that name that moved last."""
+    """Of the uploads that say to be this, the one that moved last."""
     row = tx.one(
         "SELECT id FROM uploads WHERE repository = ? AND actor = ? AND resumable_as = ? ORDER BY moved_at DESC LIMIT 1",
         (repository, origin.actor, resumable_as),
@@ -157,7 +159,7 @@ def _move(
     reserved: int,
     digest: Digest | None,
 ) -> str | None:
-    """Note that the upload moves and what it reserves; that of a push in one request gets its row.
+    """Note that the upload moves and what it reserves; one that has no row yet gets it.
 
     If a quota has no room beside what other uploads reserve, it gives the numbers, and the row is gone. So of those
     that do not fit together the others go on.

@@ -48,10 +48,6 @@ class WrongOffset(StorageError):
         self.size = size
 
 
-class WrongDigest(StorageError):
-    """The upload's bytes have another digest than the one that was promised."""
-
-
 @dataclass(frozen=True, slots=True)
 class Space:
     """The room on the medium, in bytes."""

@@ -52,6 +52,7 @@ class Running:
     stamp: str = ""
 
 
+#: What a process can tell of itself.
 _TOLD = [each.name for each in fields(Running)]
 
 
@@ -223,10 +224,10 @@ def file_system(path: Path, mounts: str | None = None) -> str | None:
     best, kind = -1, None
     for line in mounts.splitlines():
         before, separator, after = line.partition(" - ")
-        fields = before.split(" ")
-        if not separator or len(fields) < 5:
+        columns = before.split(" ")
+        if not separator or len(columns) < 5:
             continue
-        mount = Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4]))
+        mount = Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), columns[4]))
         # The last line that fits wins among equals: it was mounted over the others.
         if resolved.is_relative_to(mount) and len(mount.parts) >= best:
             best, kind = len(mount.parts), after.split(" ")[0]

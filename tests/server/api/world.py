@@ -24,8 +24,8 @@ from homeport.auth.tokens import Secret, Token
 from homeport.client.settings import ClientSettings
 from homeport.client.transport import Transport
 from homeport.clock import Clock, SystemClock
-from homeport.config import settings as config
 from homeport.config.references import SecretReference
+from homeport.config.settings import Secrets
 from homeport.db.database import Transaction
 from homeport.db.sqlite import MEMORY, SqliteDatabase
 from homeport.events import Origin
@@ -146,7 +146,7 @@ class World:
         self.context = Context(registry, logins, log, gauges=dict, options=Options())
         self.transport = Transport(ClientSettings(), self.clock)
         self.environ: dict[str, str] = {}
-        self.secrets = SecretStore(self.clock, self.environ, self.transport, settings=config.Secrets(), tell=self._tell)
+        self.secrets = SecretStore(self.clock, self.environ, self.transport, settings=Secrets(), tell=self._tell)
         self.notifier = Notifier(
             self.database,
             self.clock,
