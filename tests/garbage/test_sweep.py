@@ -14,7 +14,7 @@ from homeport.oci.digest import Digest
 from homeport.oci.errors import BlobUnknown, ManifestBlobUnknown
 from homeport.oci.manifest import parse
 from homeport.registry import blobs, manifests, reviews, standing, tags
-from homeport.registry.retention import Retention
+from homeport.registry.retention import ImmutableTags, Retention
 from homeport.registry.standing import Standing
 from homeport.testing.images import Image, image, index
 from tests.garbage.cleaning import DAY, HOUR, LONG, Cleaning, Unpaced
@@ -217,6 +217,20 @@ async def test_an_index_that_names_its_own_subject_does_not_keep_it_for_ever(cle
     await cleaning.walk()
     await cleaning.sweep()
     assert await cleaning.digests() == set()
+
+
+async def test_what_belongs_to_an_image_that_never_goes_stays_though_its_tag_belongs_to_that(
+    cleaning: Cleaning,
+) -> None:
+    """The tag of the image says that it is a signature of its own signature: each is here for the other's sake."""
+    signature = image([], config=b'{"signed":1}', subject=APP)
+    await cleaning.push(APP, f"sha256-{signature.digest.encoded}.sig")
+    await cleaning.push(signature)
+    cleaning.rule(retention=Retention(immutable=(ImmutableTags("**", ("sha256-*",)),)))
+    await cleaning.sweep_after(LONG)
+    await cleaning.walk()
+    await cleaning.sweep()
+    assert {APP.digest, signature.digest} <= await cleaning.digests()
 
 
 async def test_a_push_across_a_sweep_finds_what_it_was_promised(cleaning: Cleaning) -> None:

@@ -226,8 +226,10 @@ def _lives(tx: Transaction, registry: Registry, repository_id: int, subject: str
 
 
 def _rests(tx: Transaction, registry: Registry, repository_id: int, digest: str) -> bool:
-    """Whether it stays for a while although nothing refers to it."""
+    """Whether it stays, for a while or for ever, although nothing that refers to it does."""
     link = find(tx, repository_id, digest)
     if link is None:
         return False
+    if link.manifest_id is not None and _immutable(tx, registry, link, link.manifest_id) is not None:
+        return True
     return goes_at(registry, link) > registry.clock.now() or in_use(tx, repository_id, link.digest) is not None
