@@ -92,8 +92,7 @@ def _start_regsync(folder: Path, upstream: str, repositories: Sequence[str]) -> 
     config = {
         "version": 1,
         "creds": [
-            {"registry": address, "tls": "disabled", "reqConcurrent": AT_ONCE}
-            for address in (upstream, server.address)
+            {"registry": address, "tls": "disabled", "reqConcurrent": AT_ONCE} for address in (upstream, server.address)
         ],
         "defaults": {"parallel": AT_ONCE, "skipDockerConfig": True},
         "sync": [
