@@ -59,7 +59,10 @@ def data_folder(path: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 def is_plain(path: Path | None) -> bool:
     """Whether the file is one that may be read twice; a pipe may not, and one that is not there is a slip."""
-    return path is None or path.is_file()
+    try:
+        return path is None or path.is_file()
+    except OSError:
+        return False
 
 
 def _of_file(path: Path) -> Any:

@@ -78,10 +78,10 @@ class LocalAdministration(Administration):
             return None
         folder = DataFolder.open(data, create=False)
         worker = folder.running(WORK)
-        if worker is None or not worker.database:
+        if worker is None or not worker.database_file:
             return None
         path = data / worker.database
-        return (folder, path) if worker.database_file == identity(path) != "" else None
+        return (folder, path) if identity(path) == worker.database_file else None
 
     def _of_settings(self) -> tuple[DataFolder, Path]:
         settings = self._context.settings()
