@@ -13,8 +13,8 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from homeport.cli.initialize import template
-from homeport.config.errors import ConfigError, SecretUnreadable
-from homeport.config.loading import changes, load, marks
+from homeport.config.errors import ConfigError, Problem, SecretUnreadable
+from homeport.config.loading import changes, load, located, marks
 from homeport.config.references import SecretReference
 from homeport.config.settings import Settings
 from homeport.config.tree import schema, secret_references, settings, variables
@@ -389,3 +389,9 @@ def test_whatever_the_file_holds_it_is_read_or_refused(tmp_path_factory: pytest.
     path.write_text(yaml.safe_dump(value))
     with contextlib.suppress(ConfigError):
         load(path, {})
+
+
+@pytest.mark.parametrize("where", [".", "..", "[", "", f"mirror.images[{'9' * 5_000}]"])
+def test_whatever_a_problem_is_about_it_is_told(where: str) -> None:
+    problem = Problem(where, "cannot be read")
+    assert located([problem], None) == [problem]

@@ -20,8 +20,12 @@ VALUES = ("", "/srv/x", "relative/x", "~/x", "a\0b", "3", "null", "[1]", "{a: 1}
     ("text", "environ", "expected"),
     [
         (None, {}, "homeport-data"),
-        ("", {}, "homeport-data"),
-        ("log: {level: info}", {}, "homeport-data"),
+        (None, {"HOME": "/root", "HOMEPORT_DATA": ""}, "homeport-data"),
+        ("", {}, None),
+        ("dta: /srv/registry", {}, None),  # A slip, of which the settings tell.
+        (None, {"HOMEPORT_DTA": "/srv/registry"}, None),
+        ("data: /srv/registry", {"HOMEPORT_DTA": "/elsewhere"}, None),
+        ("data: /srv/registry", {"HOMEPORT_DATA": "/elsewhere", "HOMEPORT_LOG_LEVEL": "info"}, "/elsewhere"),
         ("data: /srv/registry", {}, "/srv/registry"),
         ("data: /srv/registry", {"HOMEPORT_DATA": "/elsewhere"}, "/elsewhere"),
         ("data: /srv/registry", {"HOMEPORT_DATA": ""}, "/srv/registry"),
@@ -45,6 +49,16 @@ def test_the_folder(tmp_path: Path, text: str | None, environ: dict[str, str], e
 
 def test_of_a_file_that_is_not_there_the_settings_tell(tmp_path: Path) -> None:
     assert data_folder(tmp_path / "none.yaml", {}) is None
+
+
+def test_a_pipe_is_left_for_the_settings(tmp_path: Path) -> None:
+    """It can be read once."""
+    reading, writing = os.pipe()
+    os.write(writing, b"data: /srv/registry")
+    os.close(writing)
+    assert data_folder(Path(f"/dev/fd/{reading}"), {"HOMEPORT_DATA": "/elsewhere"}) is None
+    assert os.read(reading, 100) == b"data: /srv/registry"
+    os.close(reading)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

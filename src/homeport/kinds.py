@@ -69,7 +69,7 @@ JOB_ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
 }
 #: The parts of the configuration that runs go by. Who asks for one is told where the process that runs it has others.
 JOB_SETTINGS: Final[dict[str, tuple[str, ...]]] = {
-    "mirror": ("mirror", "upstreams", "cache"),
+    "mirror": ("mirror", "upstreams", "cache", "client", "repositories", "quotas"),
 }
 
 

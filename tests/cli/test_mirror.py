@@ -418,6 +418,7 @@ def test_who_has_edited_the_file_is_told_that_a_run_goes_by_the_old_one(
     assert planned.err.endswith(told)
     assert cli.run("mirror", "plan", *words, "--json").json["loaded_otherwise"] == ["mirror", "upstreams"]
     assert cli.run("mirror", "status", *words).err == told
+    assert cli.run("mirror", "status", *words, "--json").json["loaded_otherwise"] == ["mirror", "upstreams"]
     ran = cli.run("mirror", "run", *words)
     assert told in ran.err
     assert "copied 0, " in ran.out

@@ -82,6 +82,19 @@ async def test_a_folder_that_cannot_be_written_fails_no_run(
     assert any("data.mirror.yaml cannot be written" in line for line in await mirroring.log(asked.id))
 
 
+async def test_a_file_that_cannot_be_ours_is_left_alone_and_fails_no_run(
+    mirroring: Mirroring, upstream: Upstream, artifacts: Artifacts, file: Path
+) -> None:
+    upstream.put(APP, artifacts.image(), "1.0")
+    mirroring.configure({"source": f"{upstream.host}/{APP}", "target": "app"})
+    file.write_bytes(theirs := b"\x89PNG\xff")
+    asked = await mirroring.ask()
+    await mirroring.worker.run_until_idle()
+    assert (await mirroring.summary(asked)).outcome is Outcome.SUCCESS
+    assert any("data.mirror.yaml is no text" in line for line in await mirroring.log(asked.id))
+    assert file.read_bytes() == theirs
+
+
 async def test_nothing_mirrored_writes_nothing(mirroring: Mirroring, file: Path) -> None:
     assert await keeping.write(mirroring.registry, mirroring.settings) is None
     assert not file.exists()

@@ -40,6 +40,7 @@ from tests.support.source import ROOT
 DATA = pattern(9 * MIB + 17)
 #: How much has come when the first process dies; what of it is in its file may be less.
 CAME = 6 * MIB
+CHUNK = 65_536
 
 
 @pytest.fixture
@@ -134,15 +135,29 @@ async def test_upstream_is_asked_for_the_rest_only(tmp_path: Path, came: int, sh
     await world.close()
 
 
-async def test_what_is_here_is_given_before_upstream_has_answered(after: World) -> None:
-    size = left(after).stat().st_size
+async def test_nobody_is_sent_anything_before_upstream_has_answered(after: World) -> None:
+    """A node that is told of the error at once may still ask upstream by itself."""
     upstream = Upstream(DATA, allowed=0)
     async with fetching(after) as fetches:
-        fetch = await begin(fetches, upstream)
-        assert b"".join([chunk async for chunk in fetch.read(0, size)]) == DATA[:size]
+        asking = asyncio.create_task(begin(fetches, upstream))
+        await turns()
+        assert not asking.done()
         upstream.allow()
-        assert await whole(fetch) == DATA
+        assert await whole(await asking) == DATA
     assert await is_here(after)
+
+
+async def test_that_another_repository_cannot_go_on_is_nothing_to_us(after: World) -> None:
+    refusing, upstream = Upstream(DATA, allowed=0), Upstream(DATA)
+    async with fetching(after) as fetches:
+        theirs = asyncio.create_task(failure(begin(fetches, refusing)))
+        await turns()
+        ours = asyncio.create_task(begin(fetches, upstream, OTHER))
+        await turns()
+        refusing.fail(Refused("gone", status=404))
+        assert isinstance(await theirs, Refused)
+        assert await whole(await ours) == DATA
+    assert upstream.starts == [0]
 
 
 def _missing(file: Path, _data: bytes) -> None:
@@ -198,27 +213,46 @@ def _longer(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("change", [_zeros, _wrong, _longer])
-async def test_what_a_power_cut_spoilt_comes_once_more(
-    after: World, monkeypatch: pytest.MonkeyPatch, change: Callable[[bytes], bytes]
-) -> None:
+async def test_what_a_power_cut_spoilt_comes_once_more(after: World, change: Callable[[bytes], bytes]) -> None:
     wrong = change(DATA)
     left(after).write_bytes(wrong)
-    upstream, digest, looked = Upstream(DATA), after.registry.blobs.digest, asyncio.Event()
+    upstream = Upstream(DATA)
+    async with fetching(after) as fetches:
+        fetch = await begin(fetches, upstream)
+        assert (await fetch.done()).size == len(DATA)
+        assert await whole(fetch) == DATA
+    assert upstream.starts == [len(wrong), 0]
+    assert await is_here(after)
+
+
+async def test_nobody_gets_a_wrong_blob_whole(after: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither from what lies here, nor from what the store has before it is verified."""
+    left(after).write_bytes(_zeros(DATA) + DATA[2 * MIB : -CHUNK - 50])
+    upstream = Upstream(DATA, chunk_bytes=CHUNK)
+    verify, looked = after.registry.blobs.digest, asyncio.Event()
 
     async def look(upload: str, algorithm: str) -> Digest:
-        await looked.wait()
-        return await digest(upload, algorithm)
+        if upstream.starts:
+            await looked.wait()
+        return await verify(upload, algorithm)
 
     monkeypatch.setattr(after.registry.blobs, "digest", look)
     async with fetching(after) as fetches:
         fetch = await begin(fetches, upstream)
-        early = fetch.read()
-        await anext(early)
+        came, reading = bytearray(), fetch.read(1000)  # So that a read goes beyond what may be shown.
+
+        async def read() -> None:
+            async for chunk in reading:
+                came.extend(chunk)
+
+        early = asyncio.create_task(failure(read()))
+        await asyncio.sleep(0.1)
+        assert 0 < len(came) < len(DATA) - 1000
+        assert left(after).stat().st_size == len(DATA)
         looked.set()
-        assert (await fetch.done()).size == len(DATA)  # A run has it all the same.
-        assert isinstance(await failure(anext(early)), ContentMismatch)
+        assert isinstance(await early, ContentMismatch)
+        assert len(came) < len(DATA) - 1000
         assert await whole(fetch) == DATA
-    assert upstream.starts == [len(wrong), 0]
     assert await is_here(after)
 
 
@@ -233,8 +267,19 @@ async def test_it_comes_once_more_and_no_more(after: World) -> None:
     assert await after.rows("SELECT id FROM uploads") == []
 
 
-@pytest.mark.parametrize("error", [BadAnswer("another range"), Refused("no such range", status=416)])
-async def test_an_upstream_that_cannot_send_the_rest_sends_all(after: World, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadAnswer("another range"),
+        *(Refused("no such range", status=status) for status in (400, 416, 501)),
+    ],
+)
+async def test_an_upstream_that_cannot_send_the_rest_sends_all(
+    after: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """What cannot be gone on with is not left lying about, however much it is."""
+    monkeypatch.setattr(downloads, "KEPT_BYTES_MIN", 1)
+
     class Unranged(Upstream):
         async def read(self, position: int) -> bytes:
             chunk = await super().read(position)
@@ -254,7 +299,7 @@ async def test_an_upstream_that_refuses_is_not_asked_again(after: World, monkeyp
     kept, upstream = left(after), Upstream(DATA, allowed=0)
     upstream.fail(Refused("too many pulls", status=429))
     async with fetching(after) as fetches:
-        assert isinstance(await failure((await begin(fetches, upstream)).done()), Refused)
+        assert isinstance(await failure(begin(fetches, upstream)), Refused)
     assert upstream.starts == [kept.stat().st_size]
 
 
@@ -349,6 +394,35 @@ async def test_what_nobody_goes_on_with_is_forgotten(after: World) -> None:
     upstream = Upstream(DATA)
     assert await bring(after, upstream) == DATA
     assert upstream.starts == [0]
+
+
+async def test_what_is_tried_in_vain_for_ever_is_forgotten_all_the_same(
+    after: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves when a byte comes; until then it stops no cleanup either."""
+    monkeypatch.setattr(downloads, "KEPT_BYTES_MIN", 1)
+    hour = 3600.0
+    after.pass_time(hour)
+    for _ in range(24):
+        upstream = Upstream(DATA, allowed=0)
+        upstream.fail(ConnectionFailed("the line is cut", temporary=True))
+        async with fetching(after) as fetches:
+            await failure(begin(fetches, upstream))
+        assert await after.registry.db.read(uploads.count_moving, after.clock.now() - hour) == 0
+        after.pass_time(hour)
+    assert await uploads.abandon(after.registry, 10) == 1
+    assert after.strays() == []
+
+
+async def test_who_goes_on_with_it_was_promised_nothing_before(after: World) -> None:
+    """So an upload that goes on and breaks off for weeks keeps nothing that was promised in those weeks."""
+    after.pass_time(10 * 86_400.0)
+    now, upstream = after.clock.now(), Upstream(DATA, allowed=CAME)
+    async with fetching(after) as fetches:
+        await anext((await begin(fetches, upstream)).read(CAME - 1))
+        began = await after.registry.db.read(uploads.oldest_moving, REPOSITORY, now)
+    assert began is not None
+    assert began >= now
 
 
 async def test_what_is_gone_on_with_is_not_forgotten(after: World) -> None:

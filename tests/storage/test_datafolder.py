@@ -63,7 +63,7 @@ def test_what_another_version_tells_of_itself_is_understood(tmp_path: Path) -> N
 def test_who_has_a_role_tells_of_itself(tmp_path: Path) -> None:
     folder = DataFolder.open(tmp_path, create=True)
     lock = folder.lock("serve")
-    lock.serves("http://127.0.0.1:1", "homeport.db")
+    lock.serves("http://127.0.0.1:1", "homeport.db", "1:2")
     lock.answer("a long sentence about what came of it", applied=False)
     lock.answer("short", applied=True)
     lock.goes_by({"mirror": "0123456789abcdef"}, "as it was")
@@ -72,7 +72,7 @@ def test_who_has_a_role_tells_of_itself(tmp_path: Path) -> None:
     assert (running.pid, running.url) == (os.getpid(), "http://127.0.0.1:1")
     assert (running.reloads, running.answer, running.applied) == (2, "short", True)
     assert (running.loaded, running.stamp) == ({"mirror": "0123456789abcdef"}, "as it was")
-    assert running.database == "homeport.db"
+    assert (running.database, running.database_file) == ("homeport.db", "1:2")
     lock.release()
 
 

@@ -131,10 +131,10 @@ class Context:
 
     def data_folder(self) -> Path | None:
         """The data folder of `settings`, which are not built for it; None where only they can tell."""
-        if (data := getattr(self.arguments, "data", None)) is not None:
-            return Path(data)
-        from homeport.config.place import data_folder
+        from homeport.config.place import data_folder, is_plain
 
+        if (data := getattr(self.arguments, "data", None)) is not None:
+            return Path(data) if is_plain(self.config_file) else None
         return data_folder(self.config_file, self.environ)
 
     @property

@@ -34,7 +34,8 @@ async def status(context: Context) -> int:
         marked = await registry.db.read(origins.leaving)
         left = await registry.db.read(quotas.every)
     going = rules.marked(settings.mirror, marked, context.clock.now())
-    say_if_loaded_otherwise(context, context.loaded_otherwise(settings, _KIND))
+    otherwise = context.loaded_otherwise(settings, _KIND)
+    say_if_loaded_otherwise(context, otherwise)
     last = runs[0] if runs else None
     if not context.output.as_json:
         for line in _status_lines(last, behind, stopped, going, left, context.clock.now()):
@@ -48,6 +49,7 @@ async def status(context: Context) -> int:
         "stopped": [{"run": each.run, "source": str(each.source), "reason": each.reason} for each in stopped],
         "leaving": [departure_told(each) for each in going],
         "quotas": [quota_told(standing) for standing in left],
+        "loaded_otherwise": otherwise,
     }
     context.output.result(told, "")
     return Exit.DONE

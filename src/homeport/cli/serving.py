@@ -11,7 +11,7 @@ from homeport.cli.output import Exit
 from homeport.cli.verbs import Verbs
 from homeport.config.loading import marks
 from homeport.config.values import Address, parse_address
-from homeport.storage.datafolder import DataFolder
+from homeport.storage.datafolder import DataFolder, identity
 
 
 def add(verbs: Verbs) -> None:
@@ -51,13 +51,14 @@ async def start(context: Context) -> int:
             locks.append(folder.lock(role))
             stack.callback(locks[-1].release)
             locks[-1].goes_by(marks(settings), stamp)
-        folder.prepare_database(settings.database_path, create=True)
+        database = settings.database_path
+        folder.prepare_database(database, create=True)
         greets = context.arguments.greets
         login = await greeting.make_administrator(context, settings, folder) if greets else None
 
         def ready(url: str) -> None:
             for lock in locks:
-                lock.serves(url, folder.from_here(settings.database_path))
+                lock.serves(url, folder.from_here(database), identity(database))
             context.output.line(f"homeport: listening on {url}" if url else f"homeport: working on {settings.data}")
             if login is not None:
                 context.output.line(greeting.text(settings, url, login))

@@ -20,9 +20,10 @@ from pydantic_core import ErrorDetails
 
 from homeport.config.document import Document, DocumentError, Location, read
 from homeport.config.errors import ConfigError, Problem, SecretUnreadable
+from homeport.config.place import PREFIX
 from homeport.config.references import read_secret_file
 from homeport.config.settings import Settings
-from homeport.config.tree import PREFIX, Setting, located_references, settings, siblings, variables, written
+from homeport.config.tree import Setting, located_references, settings, siblings, variables, written
 
 #: What Kubernetes and Docker links put into the environment of everything that runs beside a service named "homeport".
 _SERVICE_LINK = re.compile(
@@ -30,7 +31,7 @@ _SERVICE_LINK = re.compile(
 )
 
 #: A step of a place in the tree, as `tree.written` writes it: a name, or the number of an entry.
-_STEP = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
+_STEP = re.compile(r"([^.\[\]]+)|\[([0-9]{1,9})\]")
 
 #: How much of a digest tells two configurations apart.
 _MARK_CHARACTERS = 16
@@ -97,7 +98,7 @@ def located(problems: Iterable[Problem], path: Path | None) -> list[Problem]:
     found = []
     for problem in problems:
         location = _read_location(problem.where)
-        is_setting = location[0] in Settings.model_fields and ":" not in problem.where
+        is_setting = bool(location) and location[0] in Settings.model_fields and ":" not in problem.where
         line = document.line(location) if document and is_setting else None
         found.append(Problem(f"{path}:{line}", str(problem)) if line else problem)
     return found

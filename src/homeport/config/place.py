@@ -1,4 +1,8 @@
-"""Where the data folder is, without the other settings: who asks a server that runs for something needs no more."""
+"""Where the data folder is, without the other settings: who asks a server that runs for something needs no more.
+
+Holds: the folder is told only where somebody said it in so many words, or said nothing at all. A slip, such as a
+variable that no setting has, must not lead to another registry: of whatever may be one, `load` tells.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,11 @@ from typing import Any, Final
 
 from homeport.config.errors import ConfigError
 
+#: What the variables of all settings begin with.
+PREFIX: Final = "HOMEPORT_"
 #: The folder where nothing says another one.
 DATA_FOLDER: Final = "homeport-data"
-_VARIABLE: Final = "HOMEPORT_DATA"
+_VARIABLE: Final = f"{PREFIX}DATA"
 
 
 def parse_path(value: Any) -> Path:
@@ -38,19 +44,29 @@ def stamp(path: Path | None) -> str:
 def data_folder(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     """The data folder that `load` would give, of the file at `path` (None: of no file) under `environ`.
 
-    None where that is not plain, or wrong: then `load` tells.
+    None where that is not plain, or may be wrong: then `load` tells.
     """
-    if f"{_VARIABLE}_FILE" in environ:
+    if f"{_VARIABLE}_FILE" in environ or not is_plain(path):
+        return None
+    said = environ.get(_VARIABLE)
+    if not said and any(name.startswith(PREFIX) and name != _VARIABLE for name in environ):
         return None
     try:
-        value = environ.get(_VARIABLE) or (DATA_FOLDER if path is None else _of_file(path))
-        return parse_path(value)
+        return parse_path(said or (DATA_FOLDER if path is None else _of_file(path)))
     except (ConfigError, ValueError):
         return None
+
+
+def is_plain(path: Path | None) -> bool:
+    """Whether the file is one that may be read twice; a pipe may not, and one that is not there is a slip."""
+    try:
+        return path is None or path.is_file()
+    except OSError:
+        return False
 
 
 def _of_file(path: Path) -> Any:
     from homeport.config.document import read
 
     tree = read(path).value
-    return tree.get("data", DATA_FOLDER) if isinstance(tree, dict) else None
+    return tree.get("data") if isinstance(tree, dict) else None

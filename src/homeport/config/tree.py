@@ -11,10 +11,9 @@ from pydantic import BaseModel, Strict
 from pydantic.fields import FieldInfo
 
 from homeport.config.document import Location
+from homeport.config.place import PREFIX
 from homeport.config.references import SecretReference
 from homeport.config.settings import Settings
-
-PREFIX = "HOMEPORT_"
 
 #: How the keys of a map and the entries of a list are written in a setting's name.
 ANY_KEY, ANY_ENTRY = "NAME", "[]"

@@ -56,8 +56,8 @@ FETCHES_MAX: Final = 1_000
 #: Into how many other repositories one fetch brings its blob.
 REPOSITORIES_MAX: Final = 1_000
 
-#: What upstream answers where it has no byte at the position.
-_NO_SUCH_RANGE: Final = 416
+#: What upstream answers where it has no byte at the position, or cannot begin there.
+_RANGE_REFUSED: Final = frozenset({400, 416, 501})
 _STOPPING: Final = "Homeport stops"
 
 OpenBlob: TypeAlias = Callable[[], AbstractAsyncContextManager[Content]]
@@ -248,6 +248,8 @@ class _Coming:
         #: How much of it was here when it began; nobody had verified that.
         self.resumed_at = 0
         self._upload = ""
+        #: Whether upstream has sent a byte: until then it may still be that nobody gets any.
+        self._sent = False
         #: Why it began anew, if it did.
         self._spoilt: Exception | None = None
         self._elsewhere: dict[str, Origin] = {}
@@ -271,8 +273,8 @@ class _Coming:
         self._elsewhere[repository] = origin
 
     async def begun(self) -> None:
-        """Return when there are bytes, or the blob is here. Raises what it has failed with."""
-        while not self._size and not self._outcome.done():
+        """Return when there are bytes from upstream, or the blob is here. Raises what it has failed with."""
+        while not (self._sent and self._size) and not self._outcome.done():
             await self._moved.wait()
         if self._outcome.done():
             self._outcome.result()
@@ -310,8 +312,12 @@ class _Coming:
         return chunk[position - start : position - start + count]
 
     async def _written(self, position: int, count: int) -> bytes:
-        """What the store shows from `position` on; nothing where that is not here yet, or not an upload any more."""
-        if position >= self._size:
+        """What the store shows from `position` on; nothing where that is not here yet, or not an upload any more.
+
+        The store may have the last bytes before they were verified, so it is asked for none behind `_size`.
+        """
+        count = min(count, self._size - position)
+        if count <= 0:
             return b""
         try:
             return await self._registry.blobs.read_upload(self._upload, position, count)
@@ -333,16 +339,11 @@ class _Coming:
         try:
             return await self._bring()
         except Exception as error:
-            if not self._may_be_better_anew(error):
+            in_other_hands = isinstance(error, UploadTakenOver | UploadOutOfOrder | BlobUploadUnknown)
+            if not in_other_hands and not self.doubts(error):
                 raise
             self._spoil(error)
         return await self._bring(anew=True)
-
-    def _may_be_better_anew(self, error: Exception) -> bool:
-        """Whether what it went on with may be why it failed, or is in other hands now."""
-        if isinstance(error, BadAnswer) or (isinstance(error, Refused) and error.status == _NO_SUCH_RANGE):
-            return self.resumed_at > 0
-        return isinstance(error, UploadTakenOver | UploadOutOfOrder | BlobUploadUnknown)
 
     async def _bring(self, *, anew: bool = False) -> Blob:
         wanted = self.wanted
@@ -359,16 +360,21 @@ class _Coming:
         return f"{self.wanted.digest}, {self.wanted.size} bytes, {'shared' if self.shared else 'ours'}"
 
     def begin(self, upload: str, size: int) -> AsyncGenerator[bytes, None]:
-        """What comes behind the first `size` bytes, which can be read from now on, but for the blob's last."""
+        """What comes behind the first `size` bytes. Those can be read, but for the blob's last, once upstream sends."""
         self._upload, self.resumed_at = upload, size
         self._size = max(0, min(size, self.wanted.size - 1))
-        self._tell()
         return self._chunks(size)
 
     def verified(self) -> None:
         """Let the last bytes go: all of them together have the digest."""
         self._take(self._last)
         self._last = b""
+
+    def doubts(self, error: Exception) -> bool:
+        """Whether it went on with something, and upstream's bytes do not fit to that or cannot begin behind it."""
+        if isinstance(error, Refused) and error.status not in _RANGE_REFUSED:
+            return False
+        return self.resumed_at > 0 and isinstance(error, BadAnswer | Refused)
 
     async def link_elsewhere(self, blob: Blob) -> None:
         """Link the blob wherever it is waited for. Where that cannot be, only those are told who wait there."""
@@ -395,7 +401,7 @@ class _Coming:
     def _spoil(self, error: Exception) -> None:
         """What came counts for nothing, and whoever has begun to read it is told."""
         self._spoilt = error
-        self._size, self._last = 0, b""
+        self._size, self._last, self._sent = 0, b"", False
         self._end()
 
     async def _chunks(self, position: int) -> AsyncGenerator[bytes, None]:
@@ -403,6 +409,7 @@ class _Coming:
         async with self._open_blob() as content:
             while chunk := await content.read(position):
                 position += len(chunk)
+                self._sent = True
                 if position < self.wanted.size:
                     self._take(chunk)
                 else:

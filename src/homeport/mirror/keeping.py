@@ -39,6 +39,8 @@ async def write(registry: Registry, settings: Settings) -> str | None:
         return await threads.run(_replace, place(settings), export.text())
     except OSError as error:
         return f"{place(settings)} cannot be written: {error.strerror}"
+    except UnicodeDecodeError:
+        return f"{place(settings)} is no text, so it is none of ours and stays as it is"
     finally:
         threads.close()
 

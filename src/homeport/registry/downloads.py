@@ -3,6 +3,8 @@
 Holds:
 - Where one broke off, with its connection or its process, the next one goes on. What lies there may be wrong after a
   power cut, so only the digest of the whole decides whether any of it counts.
+- What lies there and gets no byte for as long as the rules say goes, however often somebody tries to go on with it: an
+  upstream that will not send the rest is asked for all of it then.
 - It goes on with the bytes of its own repository, actor and source only: nobody gets bytes by naming their digest.
 - Two processes may bring the same: the later one takes over what the earlier one has, and the earlier one is told.
 """
@@ -40,6 +42,9 @@ class Source(Protocol):
     def verified(self) -> None:
         """All bytes are known to have the digest. They are not in their place yet."""
 
+    def doubts(self, error: Exception) -> bool:
+        """Whether what it went on with may be why this went wrong; then nobody goes on with it again."""
+
 
 async def bring(
     registry: Registry, origin: Origin, repository: str, digest: Digest, source: Source, length: int, *, anew: bool
@@ -61,7 +66,7 @@ async def bring(
     registry.writing.add(upload)
     try:
         if left is not None:
-            known = await uploads.take_over(registry, origin, repository, upload)
+            known = await uploads.go_on(registry, origin, repository, upload)
             known.size = await registry.blobs.size(upload)
         size = known.size or 0
         chunks = source.begin(upload, size)
@@ -74,16 +79,17 @@ async def bring(
     except (UploadTakenOver, UploadOutOfOrder):  # It is somebody else's now.
         raise
     except BaseException as error:
-        if not await _is_worth_keeping(registry, upload, error):
+        if not await _is_worth_keeping(registry, source, upload, error):
             await uploads.forget(registry, origin, repository, upload, known)
         raise
     finally:
         registry.writing.discard(upload)
 
 
-async def _is_worth_keeping(registry: Registry, upload: str, error: BaseException) -> bool:
+async def _is_worth_keeping(registry: Registry, source: Source, upload: str, error: BaseException) -> bool:
     """Whether somebody should go on with it. Where the store has failed, it may need the room."""
-    if not isinstance(error, StorageError):
+    doubted = isinstance(error, Exception) and source.doubts(error)
+    if not doubted and not isinstance(error, StorageError):
         with suppress(StorageError):
             return await registry.blobs.size(upload) >= KEPT_BYTES_MIN
     return False

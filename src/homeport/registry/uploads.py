@@ -16,6 +16,7 @@ Holds:
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -117,6 +118,15 @@ def _exists(tx: Transaction, origin: Origin, repository: str, upload: str) -> bo
 def _take_over(tx: Transaction, registry: Registry, origin: Origin, repository: str, upload: str) -> int | None:
     row = tx.one(
         "UPDATE uploads SET epoch = epoch + 1, moved_at = ?"
+        " WHERE id = ? AND repository = ? AND actor = ? RETURNING epoch",
+        (registry.clock.now(), upload, repository, origin.actor),
+    )
+    return row[0] if row else None
+
+
+def _go_on(tx: Transaction, registry: Registry, origin: Origin, repository: str, upload: str) -> int | None:
+    row = tx.one(
+        "UPDATE uploads SET epoch = epoch + 1, started_at = ?"
         " WHERE id = ? AND repository = ? AND actor = ? RETURNING epoch",
         (registry.clock.now(), upload, repository, origin.actor),
     )
@@ -361,13 +371,16 @@ async def discard_strays(registry: Registry) -> int:
     return count
 
 
-async def take_over(registry: Registry, origin: Origin, repository: str, upload: str) -> Known:
-    """Have the upload, whoever wrote to it before; what is certain of it then. Raises `BlobUploadUnknown`."""
-    now = registry.clock.now()
-    epoch = await registry.db.jot(_take_over, registry, origin, repository, upload)
+async def go_on(registry: Registry, origin: Origin, repository: str, upload: str) -> Known:
+    """Have an upload that broke off, whoever wrote to it before; what is certain of it. Raises `BlobUploadUnknown`.
+
+    It moves with its first byte only, so that what is tried in vain for ever is forgotten all the same. It begins now:
+    whoever goes on with it was promised nothing before.
+    """
+    epoch = await registry.db.jot(_go_on, registry, origin, repository, upload)
     if epoch is None:
         raise BlobUploadUnknown(upload)
-    return Known(epoch, moved_at=now)
+    return Known(epoch, moved_at=-math.inf)
 
 
 async def forget(registry: Registry, origin: Origin, repository: str, upload: str, known: Known) -> None:
@@ -550,7 +563,11 @@ async def _know(registry: Registry, sessions: Sessions, origin: Origin, reposito
     """What this process knows of the session, having taken it over where that is nothing, or old."""
     known = sessions.known.get(upload)
     if known is None or _is_old(registry, known):
-        known = await take_over(registry, origin, repository, upload)
+        now = registry.clock.now()
+        epoch = await registry.db.jot(_take_over, registry, origin, repository, upload)
+        if epoch is None:
+            raise BlobUploadUnknown(upload)
+        known = Known(epoch, moved_at=now)
         _remember(sessions, upload, known)
     return known
 

@@ -46,6 +46,8 @@ class Running:
     applied: bool = True
     #: The SQLite file that it works on, as a path from the folder; empty until it is ready.
     database: str = ""
+    #: Which file that is, should another one have that path elsewhere, such as outside its container (`identity`).
+    database_file: str = ""
     #: Parts of the configuration that it goes by, each with its mark (`config.loading.marks`).
     loaded: Mapping[str, str] = field(default_factory=dict)
     #: What the file looked like that they are from (`config.place.stamp`).
@@ -64,9 +66,9 @@ class RoleLock:
         self._running = Running(os.getpid())
         self._write()
 
-    def serves(self, url: str, database: str) -> None:
+    def serves(self, url: str, database: str, database_file: str) -> None:
         """Tell where clients reach this process, and which database it works on."""
-        self._running = replace(self._running, url=url, database=database)
+        self._running = replace(self._running, url=url, database=database, database_file=database_file)
         self._write()
 
     def goes_by(self, loaded: Mapping[str, str], stamp: str) -> None:
@@ -208,6 +210,15 @@ def _is_free(handle: int) -> bool:
         return False
     fcntl.flock(handle, fcntl.LOCK_UN)
     return True
+
+
+def identity(path: Path) -> str:
+    """Which file that is, whatever it is called; nothing where none can be looked at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    return f"{found.st_dev}:{found.st_ino}"
 
 
 def file_system(path: Path, mounts: str | None = None) -> str | None:

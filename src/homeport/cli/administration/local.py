@@ -23,7 +23,7 @@ from homeport.jobs.queue import Job, JobUnknown, State
 from homeport.jobs.work import FORMS, Form
 from homeport.kinds import JOB_SETTINGS
 from homeport.storage import bell
-from homeport.storage.datafolder import DataFolder
+from homeport.storage.datafolder import DataFolder, identity
 
 #: How often is looked whether something has happened. It costs a point read.
 _POLL_SECONDS = 0.02
@@ -78,9 +78,10 @@ class LocalAdministration(Administration):
             return None
         folder = DataFolder.open(data, create=False)
         worker = folder.running(WORK)
-        if worker is None or not worker.database or not (path := data / worker.database).is_file():
+        if worker is None or not worker.database_file:
             return None
-        return folder, path
+        path = data / worker.database
+        return (folder, path) if identity(path) == worker.database_file else None
 
     def _of_settings(self) -> tuple[DataFolder, Path]:
         settings = self._context.settings()
