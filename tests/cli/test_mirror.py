@@ -369,6 +369,7 @@ def test_nothing_is_known_before_the_first_run(here: Here) -> None:
         "stopped": [],
         "leaving": [],
         "quotas": [],
+        "loaded_otherwise": [],
     }
 
 
