@@ -384,6 +384,28 @@ async def test_two_processes_that_bring_the_same_do_not_spoil_it(tmp_path: Path)
     await two.close()
 
 
+async def test_who_gives_up_ends_nothing_that_another_process_has_taken_over(tmp_path: Path) -> None:
+    one = World(tmp_path / "data", tmp_path / "homeport.db")
+    two = World(tmp_path / "data", tmp_path / "homeport.db")
+    first, second = Upstream(DATA, allowed=CAME), Upstream(DATA, allowed=CAME + 3 * MIB)
+    async with fetching(one) as early, fetching(two) as late:
+        slow = await begin(early, first)
+        await anext(slow.read(CAME - 1))
+        while left(one).stat().st_size < CAME:
+            await asyncio.sleep(0.01)
+        fast = await begin(late, second)
+        while left(one).stat().st_size == CAME:
+            await asyncio.sleep(0.01)
+        first.fail(ConnectionFailed("the line is cut", temporary=True))
+        assert isinstance(await failure(slow.done()), ConnectionFailed)
+        second.allow()
+        assert await whole(fast) == DATA
+    assert second.starts == [CAME]
+    assert await is_here(two)
+    await one.close()
+    await two.close()
+
+
 # --- what comes to an end -----------------------------------------------------------------------------------------
 
 

@@ -239,6 +239,14 @@ def _delete(tx: Transaction, origin: Origin, repository: str, upload: str) -> bo
     )
 
 
+def _delete_unless_taken_over(tx: Transaction, origin: Origin, repository: str, upload: str, epoch: int) -> bool:
+    """Whether it was taken over."""
+    taken_over = bool(tx.one("SELECT 1 FROM uploads WHERE id = ? AND epoch <> ?", (upload, epoch)))
+    if not taken_over:
+        _delete(tx, origin, repository, upload)
+    return taken_over
+
+
 def _has_session(tx: Transaction, upload: str) -> bool:
     return bool(tx.one("SELECT 1 FROM uploads WHERE id = ?", (upload,)))
 
@@ -384,10 +392,11 @@ async def go_on(registry: Registry, origin: Origin, repository: str, upload: str
 
 
 async def forget(registry: Registry, origin: Origin, repository: str, upload: str, known: Known) -> None:
-    """End an upload that nobody goes on with, and forget its bytes."""
+    """End an upload that nobody goes on with, and forget its bytes; unless another process has taken it over."""
     if known.epoch is not None:
         with suppress(DatabaseError):  # The row is forgotten later, as every one that does not move.
-            await registry.db.write(_delete, origin, repository, upload)
+            if await registry.db.write(_delete_unless_taken_over, origin, repository, upload, known.epoch):
+                return
     await registry.blobs.cancel(upload)
 
 
