@@ -40,6 +40,8 @@ from tests.support.source import ROOT
 DATA = pattern(9 * MIB + 17)
 #: How much has come when the first process dies; what of it is in its file may be less.
 CAME = 6 * MIB
+#: How far an upstream lets the next process come, which so has got something from it.
+FURTHER = 8 * MIB
 CHUNK = 65_536
 
 
@@ -439,7 +441,7 @@ async def test_what_is_tried_in_vain_for_ever_is_forgotten_all_the_same(
 async def test_who_goes_on_with_it_was_promised_nothing_before(after: World) -> None:
     """So an upload that goes on and breaks off for weeks keeps nothing that was promised in those weeks."""
     after.pass_time(10 * 86_400.0)
-    now, upstream = after.clock.now(), Upstream(DATA, allowed=CAME)
+    now, upstream = after.clock.now(), Upstream(DATA, allowed=FURTHER)
     async with fetching(after) as fetches:
         await anext((await begin(fetches, upstream)).read(CAME - 1))
         began = await after.registry.db.read(uploads.oldest_moving, REPOSITORY, now)
@@ -449,7 +451,7 @@ async def test_who_goes_on_with_it_was_promised_nothing_before(after: World) -> 
 
 async def test_what_is_gone_on_with_is_not_forgotten(after: World) -> None:
     after.pass_time(after.registry.rules.uploads_seconds + 1)
-    upstream = Upstream(DATA, allowed=CAME)
+    upstream = Upstream(DATA, allowed=FURTHER)
     async with fetching(after) as fetches:
         fetch = await begin(fetches, upstream)
         await anext(fetch.read(CAME - 1))
@@ -459,7 +461,7 @@ async def test_what_is_gone_on_with_is_not_forgotten(after: World) -> None:
 
 
 async def test_what_another_process_forgot_meanwhile_comes_once_more(after: World) -> None:
-    upstream = Upstream(DATA, allowed=CAME)
+    upstream = Upstream(DATA, allowed=FURTHER)
     size = left(after).stat().st_size
     async with fetching(after) as fetches:
         fetch = await begin(fetches, upstream)
@@ -483,7 +485,7 @@ async def test_a_quota_counts_what_is_here_and_what_comes(after: World) -> None:
 
 
 async def test_a_quota_that_shrank_ends_it(after: World) -> None:
-    upstream = Upstream(DATA, allowed=CAME)
+    upstream = Upstream(DATA, allowed=FURTHER)
     async with fetching(after) as fetches:
         fetch = await begin(fetches, upstream)
         await anext(fetch.read(CAME - 1))
