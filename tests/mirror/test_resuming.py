@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import shutil
-import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -17,9 +14,7 @@ from typing import Any
 import pytest
 
 from homeport.client.errors import BadAnswer, ConnectionFailed, ContentMismatch, Refused
-from homeport.db.database import Transaction
 from homeport.events import Origin
-from homeport.kinds import Outcome
 from homeport.mirror.fetching import Fetch, Fetches
 from homeport.observe import Log
 from homeport.oci.digest import Digest
@@ -28,20 +23,14 @@ from homeport.registry import downloads, quotas, uploads
 from homeport.storage.blobstore import Space, StorageError, StoreFull
 from homeport.testing.blobstore_faults import FailingStore
 from homeport.testing.blobstore_suite import MIB, content, pattern
-from tests.mirror import faults
-from tests.mirror.artifacts import Artifacts
-from tests.mirror.mirroring import Mirroring
-from tests.mirror.upstream import Kind
-from tests.mirror.upstream import Upstream as Registry
 from tests.mirror.upstreams import Upstream
 from tests.registry.world import ADA, BOB, OTHER, REPOSITORY, World, body
-from tests.support.source import ROOT
 
 DATA = pattern(9 * MIB + 17)
 #: How much has come when the first process dies; what of it is in its file may be less.
 CAME = 6 * MIB
-#: How much comes for the next one: it is told of nothing before upstream has sent more than what lies there.
-MORE = CAME + 2 * MIB
+#: How far an upstream lets the next process come, which so has got something from it.
+FURTHER = 8 * MIB
 CHUNK = 65_536
 
 
@@ -441,7 +430,7 @@ async def test_what_is_tried_in_vain_for_ever_is_forgotten_all_the_same(
 async def test_who_goes_on_with_it_was_promised_nothing_before(after: World) -> None:
     """So an upload that goes on and breaks off for weeks keeps nothing that was promised in those weeks."""
     after.pass_time(10 * 86_400.0)
-    now, upstream = after.clock.now(), Upstream(DATA, allowed=MORE)
+    now, upstream = after.clock.now(), Upstream(DATA, allowed=FURTHER)
     async with fetching(after) as fetches:
         await anext((await begin(fetches, upstream)).read(CAME - 1))
         began = await after.registry.db.read(uploads.oldest_moving, REPOSITORY, now)
@@ -451,7 +440,7 @@ async def test_who_goes_on_with_it_was_promised_nothing_before(after: World) -> 
 
 async def test_what_is_gone_on_with_is_not_forgotten(after: World) -> None:
     after.pass_time(after.registry.rules.uploads_seconds + 1)
-    upstream = Upstream(DATA, allowed=MORE)
+    upstream = Upstream(DATA, allowed=FURTHER)
     async with fetching(after) as fetches:
         fetch = await begin(fetches, upstream)
         await anext(fetch.read(CAME - 1))
@@ -461,7 +450,7 @@ async def test_what_is_gone_on_with_is_not_forgotten(after: World) -> None:
 
 
 async def test_what_another_process_forgot_meanwhile_comes_once_more(after: World) -> None:
-    upstream = Upstream(DATA, allowed=MORE)
+    upstream = Upstream(DATA, allowed=FURTHER)
     size = left(after).stat().st_size
     async with fetching(after) as fetches:
         fetch = await begin(fetches, upstream)
@@ -485,7 +474,7 @@ async def test_a_quota_counts_what_is_here_and_what_comes(after: World) -> None:
 
 
 async def test_a_quota_that_shrank_ends_it(after: World) -> None:
-    upstream = Upstream(DATA, allowed=MORE)
+    upstream = Upstream(DATA, allowed=FURTHER)
     async with fetching(after) as fetches:
         fetch = await begin(fetches, upstream)
         await anext(fetch.read(CAME - 1))
@@ -562,47 +551,3 @@ async def test_what_comes_within_a_minute_costs_nothing_more(world: World, monke
     monkeypatch.setattr(world.registry.db, "jot", counting)
     assert await bring(world, Upstream(DATA)) == DATA
     assert jotted == ["_move", "_hold", "_offer", "record"]
-
-
-# --- real processes -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("ranges", [True, False])
-async def test_a_run_that_was_killed_goes_on_in_the_middle_of_a_layer(
-    tmp_path: Path, upstream: Registry, artifacts: Artifacts, ranges: bool
-) -> None:
-    image = upstream.put("team/app", artifacts.image(12 * MIB), "1.0")
-    layer = max(image.blobs, key=lambda blob: blob.blob.size).blob.digest
-    upstream.takes_ranges = ranges
-    upstream.fail(Kind.GET_BLOB, faults.trickle(0.02, 256 << 10), of=layer)
-    folder = tmp_path / "data"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.mirror.dying", str(folder), f"{upstream.host}/team/app"),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
-    )
-    while not (files := [*(folder / "uploads").glob("*")]) or max(each.stat().st_size for each in files) < 4 * MIB:
-        await asyncio.sleep(0.01)
-        assert process.returncode is None
-    process.send_signal(signal.SIGKILL)
-    await process.wait()
-    came = max(each.stat().st_size for each in (folder / "uploads").glob("*"))
-    upstream.behave()
-    upstream.forget()
-    mirroring = Mirroring(folder)
-    await mirroring.connect()
-    mirroring.configure({"source": f"{upstream.host}/team/app", "target": "app"})
-    await mirroring.registry.db.write(_lapse)
-    await uploads.discard_strays(mirroring.registry)
-    await mirroring.worker.run_until_idle()
-    assert (await mirroring.run()).outcome is Outcome.SUCCESS
-    assert [asked.start for asked in upstream.asked if asked.is_of(layer)] == [came]
-    await mirroring.check_image(image, "app", "1.0")
-    await mirroring.check_everything()
-    assert mirroring.strays() == []
-    await mirroring.close()
-
-
-def _lapse(tx: Transaction) -> None:
-    """Let it be later for whoever holds a lease."""
-    tx.run("UPDATE jobs SET lease_until = 1 WHERE state = 'running'")
