@@ -41,9 +41,10 @@ def hung(folder: Path, role: str, rung: Callable[[], None]) -> Iterator[None]:
     with _address(folder, role) as address, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
         path.unlink(missing_ok=True)  # That of a process that was killed.
         bell.setblocking(False)
+        # Before it has a name: the file gets the socket's mode, and what has that name may be another thing soon.
+        os.fchmod(bell.fileno(), 0o600)
         bell.bind(address)
         try:
-            path.chmod(0o600)
             give_to_owner(path)
             loop.add_reader(bell, _hear, bell, rung)
             try:
